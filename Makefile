@@ -1,0 +1,61 @@
+# Everything runs in .venv, which every target makes or renews first.
+# PYTHON=python3.13 chooses the interpreter (3.11 to 3.13).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint proto notes bench soak lock clean
+
+export PYTHON
+PY := .venv/bin/python
+PROTOC = $(PY) -m grpc_tools.protoc -I proto
+# What ruff does not know: yields inside nurseries and cancel scopes, awaits in `finally` and `except` without a
+# shield that has a deadline, and tasks that are started but not waited for.
+ASYNC_RULES := ASYNC101,ASYNC102,ASYNC113,ASYNC119,ASYNC120
+# More arguments for pytest: make test PYTEST_ARGS='tests/dss -x'
+PYTEST_ARGS ?=
+
+help: ## show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+venv: ## make .venv, with lrs and lrsd in its bin
+	@requirements/venv.sh
+
+demo: venv ## the main job on temporary directories: a daemon, a crowd of clients, a summary
+	@.venv/bin/lrs demo
+
+test: venv ## all tests (under 10 minutes)
+	@$(PY) -m pytest -q $(PYTEST_ARGS)
+
+lint: venv ## style, types, floors, and generated code being current
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/flake8-async --enable=$(ASYNC_RULES) $$(find src -name '*.py' ! -name '*_pb2.py')
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	@echo "generated code is that of proto/lrs.proto"
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	$(PROTOC) --python_out="$$fresh" --pyi_out="$$fresh" proto/lrs.proto; \
+	for file in "$$fresh"/*; do \
+		diff -u "src/lrs_trio/wire/$${file##*/}" "$$file" || { echo "run: make proto" >&2; exit 1; }; \
+	done
+
+proto: venv ## generate the protobuf code anew
+	$(PROTOC) --python_out=src/lrs_trio/wire --pyi_out=src/lrs_trio/wire proto/lrs.proto
+
+notes: venv ## design-note item -> tests; fails when an item has none
+	@$(PY) -m tests.note_coverage
+
+bench: venv ## releases per sync, cycles per second
+	@$(PY) -m benchmarks
+
+soak: venv ## the long run: the daemon killed fifty times under load
+	@$(PY) -m benchmarks.soak
+
+lock: venv ## pin the newest fitting requirements, for all supported Pythons, by hash
+	.venv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
+		--generate-hashes --no-header --quiet --output-file requirements/lock.txt
+
+clean: ## remove .venv and everything else that is not source
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

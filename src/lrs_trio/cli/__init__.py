@@ -1,0 +1,1 @@
+"""The commands: `lrs` for people and scripts, `lrsd` for the daemon."""

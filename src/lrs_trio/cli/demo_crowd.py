@@ -1,0 +1,234 @@
+"""The demo's clients: a crowd that writes and reads real files, and the few that meet the drain."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from lrs_trio.cli.child import dies_with_parent
+from lrs_trio.cli.demo_ledger import Ledger, Order, Written
+from lrs_trio.client.asynchronous import open_client
+from lrs_trio.errors import describe
+from lrs_trio.model import Family, ResourceId
+
+if TYPE_CHECKING:
+    from lrs_trio.cli.demo_daemon import DemoSite
+    from lrs_trio.client.asynchronous import AsyncAllocation, AsyncClient
+
+LIBRARY: Final = "legacy"
+PROGRESS_S: Final = 0.2
+TAKEN_BACK_S: Final = 5.0
+"""How long the daemon may take to notice that a client has gone. Seconds."""
+DISK_THREADS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Syncs:
+    """What the daemon has counted: releases that asked for a sync, by medium, and physical syncs."""
+
+    requested: int
+    physical: int
+
+
+class Crowd:
+    """Clients that share one list of files to write."""
+
+    def __init__(self, socket: Path, orders: list[Order], seconds: float) -> None:
+        self.ledger = Ledger()
+        self.syncs = Syncs(0, 0)
+        self._socket = socket
+        self._orders = iter(orders)
+        self._seconds = seconds
+        # Its own, so that writing files never keeps other users of threads waiting.
+        self._disk_limiter = trio.CapacityLimiter(DISK_THREADS)
+
+    async def run(self, clients: int, progress: Callable[[Ledger, Syncs], None]) -> None:
+        """Write and read until all files are written or the time is up; `progress` is called now and then."""
+        orders = self._until(trio.current_time() + self._seconds)
+        async with trio.open_nursery() as watching:
+            watching.start_soon(self._watch, progress, name="demo progress")
+            async with trio.open_nursery() as working:
+                for number in range(clients):
+                    working.start_soon(self._client, orders, name=f"demo client {number}")
+            watching.cancel_scope.cancel(reason="all files are written")
+        self.syncs = await self._count_syncs()
+        progress(self.ledger, self.syncs)
+
+    def _until(self, deadline: float) -> Iterator[Order]:
+        for order in self._orders:
+            yield order
+            if trio.current_time() >= deadline:
+                return
+
+    async def _client(self, orders: Iterator[Order]) -> None:
+        try:
+            async with open_client(self._socket) as client:
+                for order in orders:
+                    written = await self._write(client, order)
+                    if order.read_back:
+                        await self._read(client, written)
+        except OSError as error:
+            self.ledger.errors.append(describe(error))
+
+    async def _write(self, client: AsyncClient, order: Order) -> Written:
+        asked = trio.current_time()
+        async with client.write(order.size, copies=order.copies, library=LIBRARY) as allocation:
+            granted = trio.current_time()
+            paths = await self.store(allocation, order)
+            stored = trio.current_time()
+        self.ledger.release_times.append(trio.current_time() - stored)
+        self.ledger.allocate_times.append(granted - asked)
+        written = Written(order, paths, tuple(medium.medium.name for medium in allocation.media))
+        self.ledger.written.append(written)
+        return written
+
+    async def store(self, allocation: AsyncAllocation, order: Order) -> tuple[Path, ...]:
+        """Write the file once on every medium of the allocation."""
+        paths = tuple(Path(medium.root, "files", f"{order.number:06}") for medium in allocation.media)
+        await trio.to_thread.run_sync(_store, order, paths, limiter=self._disk_limiter)
+        for medium in allocation.media:
+            medium.wrote(order.size, 1)
+        return paths
+
+    async def _read(self, client: AsyncClient, written: Written) -> None:
+        media = [ResourceId(Family.DIR, name, LIBRARY) for name in written.media]
+        async with client.read(media, n_required=1) as allocation:
+            path = Path(allocation.media[0].root, "files", written.paths[0].name)
+            content = await trio.to_thread.run_sync(path.read_bytes, limiter=self._disk_limiter)
+        self.ledger.read += 1
+        if content != written.order.content:
+            self.ledger.errors.append(f"{path}: read back other content than was written")
+
+    async def _watch(self, progress: Callable[[Ledger, Syncs], None]) -> None:
+        async with open_client(self._socket) as client:
+            while True:
+                progress(self.ledger, syncs_in(await client.stats("dev")))
+                await trio.sleep(PROGRESS_S)
+
+    async def _count_syncs(self) -> Syncs:
+        async with open_client(self._socket) as client:
+            return syncs_in(await client.stats("dev"))
+
+
+def syncs_in(stats: str) -> Syncs:
+    """The sums over all devices in the daemon's answer to a stat request."""
+    sums = {"dev.requested_sync": 0, "dev.effective_sync": 0}
+    for metric in json.loads(stats):
+        if metric["name"] in sums:
+            sums[metric["name"]] += metric["value"]
+    return Syncs(sums["dev.requested_sync"], sums["dev.effective_sync"])
+
+
+def _store(order: Order, paths: tuple[Path, ...]) -> None:
+    content = order.content
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+
+
+@dataclass(slots=True)
+class DrainSeen:
+    """How the drain looked to the clients."""
+
+    under_way: int = 0
+    refused: bool = False
+    released: int = 0
+
+
+class DrainCrowd:
+    """Clients in the middle of their I/O when the daemon is told to end (note 11)."""
+
+    def __init__(self, socket: Path, crowd: Crowd, interrupt: Callable[[], None]) -> None:
+        self.seen = DrainSeen()
+        self._socket = socket
+        self._crowd = crowd
+        self._interrupt = interrupt
+        self._refused = trio.Event()
+        self._all_writing = trio.Event()
+
+    async def run(self, orders: list[Order]) -> None:
+        """Start the I/O of `orders`, interrupt the daemon, see that it takes no more, then let the I/O end."""
+        async with trio.open_nursery() as nursery:
+            for order in orders:
+                nursery.start_soon(self._write_slowly, order, len(orders), name=f"demo client of file {order.number}")
+            await self._all_writing.wait()
+            async with open_client(self._socket) as client:
+                self._interrupt()
+                self.seen.refused = await self._see_refusal(client)
+            self._refused.set()
+
+    async def _write_slowly(self, order: Order, count: int) -> None:
+        ledger = self._crowd.ledger
+        try:
+            async with open_client(self._socket) as client:
+                async with client.write(order.size, copies=order.copies, library=LIBRARY) as allocation:
+                    self.seen.under_way += 1
+                    if self.seen.under_way == count:
+                        self._all_writing.set()
+                    await self._refused.wait()
+                    paths = await self._crowd.store(allocation, order)
+            self.seen.released += 1
+            ledger.written.append(Written(order, paths, tuple(medium.medium.name for medium in allocation.media)))
+        except OSError as error:
+            ledger.errors.append(f"during the drain: {describe(error)}")
+            self._all_writing.set()
+
+    async def _see_refusal(self, client: AsyncClient) -> bool:
+        """Ask until the signal has arrived and the daemon says ESHUTDOWN; bounded by the caller's time."""
+        while True:
+            try:
+                async with client.read([self._any_medium()], n_required=1):
+                    await trio.sleep(0)
+            except OSError as error:
+                if error.errno == errno.ESHUTDOWN:
+                    return True
+                self._crowd.ledger.errors.append(f"during the drain: {describe(error)}")
+                return False
+
+    def _any_medium(self) -> ResourceId:
+        return ResourceId(Family.DIR, self._crowd.ledger.written[0].media[0], LIBRARY)
+
+
+async def kill_a_client(site: DemoSite) -> bool:
+    """Kill `lrs exec` in the middle of its I/O; ``True`` if the daemon has taken back what it had been granted."""
+    lrs = [sys.executable, "-m", "lrs_trio.cli.lrs", "--config", str(site.config)]
+    command = ["sh", "-c", "echo half a file > {root}/half; echo writing; exec sleep 600"]
+    process = await trio.lowlevel.open_process(
+        [*lrs, "exec", "--write", "1MiB", "--copies", "2", "--", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env={name: value for name, value in os.environ.items() if not name.startswith("LRS_")},
+        preexec_fn=dies_with_parent(),
+    )
+    if process.stdout is None:
+        raise RuntimeError("a pipe was asked for")
+    try:
+        async with process.stdout:
+            writing = await process.stdout.receive_some()
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):  # not for long: it is killed
+            await process.wait()
+    if not writing:
+        return False
+    async with open_client(site.socket) as client:
+        with trio.move_on_after(TAKEN_BACK_S):
+            while process.pid in _holders(await client.status()):
+                await trio.sleep(PROGRESS_S)
+            return True
+    return False
+
+
+def _holders(report: dict[str, Any]) -> set[int]:
+    """The processes that have been granted something."""
+    devices = [device for family in report["families"] for device in family["devices"]]
+    return {grant["pid"] for device in devices for grant in device["grants"]}

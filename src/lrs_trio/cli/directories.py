@@ -1,0 +1,203 @@
+"""`lrs dir`: the directories of this host as devices and media."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lrs_trio.cli.output import REPORTED, human_size, print_json, print_table, say, say_error
+from lrs_trio.cli.site import Site, pass_site
+
+if TYPE_CHECKING:
+    from lrs_trio.dss.operations import DeviceRow, MediumRow
+    from lrs_trio.model import Lock
+
+PATHS = click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+LIBRARY = click.option("--library", default="legacy", show_default=True, help="Library that the directory belongs to.")
+
+
+@click.group()
+def directories() -> None:
+    """Administer directories: each is a device and the medium in it.
+
+    A new directory is added, then formatted; it takes part once both its device and its medium are unlocked.
+    """
+
+
+@directories.command()
+@PATHS
+@click.option("--unlock", is_flag=True, help="Let the medium be used as soon as it is formatted.")
+@click.option("--tag", "tags", multiple=True, help="Tag of the medium; may be repeated.")
+@LIBRARY
+@pass_site
+def add(site: Site, paths: tuple[Path, ...], unlock: bool, tags: tuple[str, ...], library: str) -> None:
+    """Make directories known as devices, each with a blank medium."""
+    from lrs_trio.cli.administration import open_administration
+
+    with open_administration(site, library, create=True) as admin:
+        failed = each(paths, lambda path: admin.add(path, unlock=unlock, tags=tags), "added")
+        running = admin.daemon_runs
+    finish(failed, len(paths), running, "it will find them when it starts")
+
+
+@directories.command()
+@PATHS
+@click.option("--unlock", is_flag=True, help="Unlock the medium as well.")
+@LIBRARY
+@pass_site
+def format(site: Site, paths: tuple[Path, ...], unlock: bool, library: str) -> None:
+    """Label blank directories, so that they can be written; done by the daemon. Files in them stay."""
+    from lrs_trio.cli.administration import open_administration
+
+    with open_administration(site, library) as admin:
+        failed = each(paths, lambda path: admin.format(path, unlock=unlock), "formatted")
+    sys.exit(first(failed))
+
+
+@directories.command()
+@PATHS
+@click.option("--no-wait", is_flag=True, help="Do not wait until what is going on there has ended.")
+@LIBRARY
+@pass_site
+def lock(site: Site, paths: tuple[Path, ...], no_wait: bool, library: str) -> None:
+    """Take directories out of service. I/O and syncs that are going on there end first."""
+    from lrs_trio.cli.administration import open_administration
+
+    with open_administration(site, library) as admin:
+        failed = each(paths, lambda path: admin.lock(path, wait=not no_wait), "locked")
+        running = admin.daemon_runs
+    finish(failed, len(paths), running, "it will leave them alone when it starts")
+
+
+@directories.command()
+@PATHS
+@LIBRARY
+@pass_site
+def unlock(site: Site, paths: tuple[Path, ...], library: str) -> None:
+    """Put directories into service, those that had failed included."""
+    from lrs_trio.cli.administration import open_administration
+
+    with open_administration(site, library) as admin:
+        failed = each(paths, admin.unlock, "unlocked")
+        running = admin.daemon_runs
+    finish(failed, len(paths), running, "it will use them when it starts")
+
+
+@directories.command()
+@PATHS
+@LIBRARY
+@pass_site
+def delete(site: Site, paths: tuple[Path, ...], library: str) -> None:
+    """Forget directories that are locked. Their files stay where they are."""
+    from lrs_trio.cli.administration import open_administration
+
+    with open_administration(site, library) as admin:
+        failed = each(paths, admin.delete, "deleted from the DSS")
+    sys.exit(first(failed))
+
+
+@directories.command("list")
+@click.option("--library", help="Only this library's.")
+@click.option("--json", "as_json", is_flag=True, help="Print all fields as JSON.")
+@pass_site
+def list_(site: Site, library: str | None, as_json: bool) -> None:
+    """Show the directories in the DSS with their statuses and their books."""
+    from lrs_trio.cli.administration import open_administration
+
+    with open_administration(site) as admin:
+        rows = [_shown(device, medium) for device, medium in admin.list()]
+    rows = [row for row in rows if library in (None, row["library"])]
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ["directory", "host", "library", "device", "medium", "filesystem", "objects", "written", "free", "tags", "used by"],
+        map(_cells, rows),
+        right=frozenset({"objects", "written", "free"}),
+    )
+
+
+def each(paths: Iterable[Path], action: Callable[[Path], None], done: str) -> list[int]:
+    """Do `action` to every path and say how it went; the exit statuses of those that failed."""
+    failed = []
+    for path in paths:
+        try:
+            action(path)
+        except REPORTED as error:
+            failed.append(say_error(error, str(path)))
+        else:
+            click.echo(f"{path}: {done}")
+    return failed
+
+
+def first(failed: list[int]) -> int:
+    return failed[0] if failed else 0
+
+
+def finish(failed: list[int], count: int, daemon_runs: bool, later: str) -> None:
+    """End with the first error's status; where the daemon was not told, say what follows from that."""
+    if not daemon_runs and len(failed) < count:
+        say(f"the daemon does not run; {later}")
+    sys.exit(first(failed))
+
+
+def _shown(device: DeviceRow | None, medium: MediumRow | None) -> dict[str, Any]:
+    """One directory with all that the DSS says of it. Sizes are bytes."""
+    row: dict[str, Any] = {"device": None, "medium": None}
+    if device is not None:
+        row |= {"path": device.device.path, "host": device.device.host, "library": device.device.id.library}
+        row["device"] = {
+            "name": device.device.id.name,
+            "adm_status": device.device.adm_status.value,
+            "lock": _lock(device.lock),
+        }
+    if medium is not None:
+        found = medium.medium
+        row = {"path": found.id.name, "host": None, "library": found.id.library} | row
+        row["medium"] = {
+            "name": found.id.name,
+            "adm_status": found.adm_status.value,
+            "fs_type": found.fs_type.label,
+            "fs_status": found.fs_status.value,
+            "fs_label": found.fs_label,
+            "address_type": found.address_type.label,
+            "stats": asdict(found.stats),
+            "tags": list(found.tags),
+            "groupings": list(found.groupings),
+            "put": found.put,
+            "get": found.get,
+            "delete": found.delete,
+            "lock": _lock(medium.lock),
+        }
+    return row
+
+
+def _lock(lock: Lock | None) -> dict[str, Any] | None:
+    if lock is None:
+        return None
+    return {"host": lock.owner.host, "pid": lock.owner.pid, "since": lock.timestamp}
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    device = row["device"] or {"adm_status": "missing", "lock": None}
+    medium = row["medium"] or {"adm_status": "missing", "fs_status": "", "stats": {}, "tags": [], "lock": None}
+    stats = medium["stats"]
+    lock = device["lock"] or medium["lock"]
+    return [
+        row["path"],
+        row["host"] or "",
+        row["library"],
+        device["adm_status"],
+        medium["adm_status"],
+        medium["fs_status"],
+        str(stats.get("nb_obj", "")),
+        human_size(stats["logc_spc_used"]) if stats else "",
+        human_size(stats["phys_spc_free"]) if stats else "",
+        " ".join(medium["tags"]),
+        f"pid {lock['pid']} on {lock['host']}" if lock else "",
+    ]

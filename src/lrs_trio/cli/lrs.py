@@ -1,0 +1,85 @@
+"""`lrs`: what people and scripts ask of the daemon.
+
+This module and those of the commands import next to nothing: each command imports what it needs when it
+runs, so that `lrs ping` answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from lrs_trio import __version__
+from lrs_trio.cli.output import EXIT_STATUS_HELP, REPORTED, say_error
+from lrs_trio.cli.site import Site
+
+COMMANDS: Final = {
+    "demo": "lrs_trio.cli.demo:demo",
+    "dir": "lrs_trio.cli.directories:directories",
+    "exec": "lrs_trio.cli.exec:execute",
+    "ping": "lrs_trio.cli.ping:ping",
+    "stats": "lrs_trio.cli.status:stats",
+    "status": "lrs_trio.cli.status:status",
+}
+"""Where each command is."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are named, and whose errors are lines, not tracebacks."""
+
+    def __init__(self, *args: Any, lazy: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self._lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._lazy:
+            return None
+        module, _, name = self._lazy[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # whoever reads our output has gone; click ends quietly
+        except REPORTED as error:
+            ctx.exit(say_error(error))
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    epilog=EXIT_STATUS_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Settings file; else LRS_CONFIG names it, else /etc/lrs-trio/lrs.toml.",
+)
+@click.option(
+    "--socket",
+    type=click.Path(path_type=Path),
+    help="Where the daemon listens, instead of what the settings say.",
+)
+@click.version_option(__version__, prog_name="lrs")
+@click.pass_context
+def lrs(ctx: click.Context, config: Path | None, socket: Path | None) -> None:
+    """Use and administer the Local Resource Scheduler of this host."""
+    ctx.obj = Site(config, socket.absolute() if socket else None)
+
+
+def main() -> None:
+    lrs(prog_name="lrs")
+
+
+if __name__ == "__main__":
+    main()

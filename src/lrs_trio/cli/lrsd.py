@@ -1,0 +1,60 @@
+"""`lrsd`: the daemon's command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from lrs_trio import __version__
+from lrs_trio.errors import SettingsError
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Settings file; else LRS_CONFIG names it, else /etc/lrs-trio/lrs.toml.",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set one key, such as drain.deadline_s=60; wins over file and environment.",
+)
+@click.option("--check", is_flag=True, help="Check the settings, print those in effect, and end.")
+@click.version_option(__version__, prog_name="lrsd")
+def lrsd(config: Path | None, overrides: tuple[str, ...], check: bool) -> None:
+    """Schedule the storage resources of this host, in the foreground, until SIGINT or SIGTERM.
+
+    The first signal drains: what is going on ends in order. A second one ends at once.
+
+    Exit status: 0 after a clean drain, 3 after a forced one, 17 if another daemon runs here already, 1 for
+    bad settings or a defect; if the daemon cannot start for another reason, the number of that error.
+    """
+    # Not at import: --help and --version have no use for them.
+    from lrs_trio.settings import load_settings, to_toml
+
+    try:
+        settings = load_settings(config, os.environ, overrides)
+    except SettingsError as error:
+        for line in str(error).splitlines():
+            click.echo(f"lrsd: {line}", err=True)
+        sys.exit(1)
+    if check:
+        click.echo(to_toml(settings), nl=False)
+        return
+    from lrs_trio.daemon import run_daemon
+
+    sys.exit(run_daemon(settings))
+
+
+def main() -> None:
+    lrsd(prog_name="lrsd")
+
+
+if __name__ == "__main__":
+    main()

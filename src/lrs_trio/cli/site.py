@@ -1,0 +1,59 @@
+"""Which daemon and which DSS a command is about."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from lrs_trio.client import Client
+    from lrs_trio.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What the command line says: the settings file and the socket, where it names them; and the environment."""
+
+    config: Path | None = None
+    socket: Path | None = None
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    @property
+    def socket_path(self) -> Path:
+        """Where the daemon listens.
+
+        Raises:
+            SettingsError: the settings do not say it.
+        """
+        from lrs_trio.location import socket_path
+
+        return self.socket or socket_path(self.config, self.environ)
+
+    def connect(self) -> Client:
+        """Connect to the daemon; a context manager.
+
+        Raises:
+            OSError: no daemon listens there, or it may not be used by this user.
+        """
+        from lrs_trio.client import connect
+
+        return connect(self.socket_path)
+
+    def settings(self) -> Settings:
+        """All settings, checked.
+
+        Raises:
+            SettingsError: one line for each thing that is wrong.
+        """
+        from lrs_trio.settings import load_settings
+
+        overrides = [f"server.socket={self.socket}"] if self.socket else []
+        return load_settings(self.config, self.environ, overrides)
+
+
+pass_site = click.make_pass_decorator(Site)

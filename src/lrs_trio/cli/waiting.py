@@ -1,0 +1,87 @@
+"""Tells a person at a terminal what an allocation waits for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from lrs_trio.cli.output import counted, human_age, say
+from lrs_trio.cli.site import Site
+
+FIRST_S: Final = 1.0
+AGAIN_S: Final = 2.0
+"""When to say it first, and how often to look again. Seconds; said again only if it has changed."""
+
+
+@contextmanager
+def says_what_it_waits_for(site: Site, family: str) -> Iterator[None]:
+    """While the block waits for our allocation, tell on a terminal what is in its way.
+
+    The question is asked on a connection of its own, from a timer's signal handler: the block may be inside
+    a blocking read, and the handler runs in the same thread, so nothing needs a lock.
+    """
+    if not sys.stderr.isatty():
+        yield
+        return
+    said = ""
+
+    def look(*_: object) -> None:
+        nonlocal said
+        try:
+            with site.connect() as client:
+                text = what_is_in_the_way(client.status(), family, os.getpid())
+        except OSError:
+            return  # the connection that waits will tell what has happened
+        if text and text != said:
+            said = text
+            say(text)
+
+    before = signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, FIRST_S, AGAIN_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def what_is_in_the_way(report: dict[str, Any], family: str, pid: int) -> str:
+    """In one line, what the request of process `pid` waits for; empty if `report` shows no such request."""
+    for shown in report["families"]:
+        if shown["family"] != family:
+            continue
+        ahead = 0
+        for request in shown["waiting"]:
+            if request["pid"] == pid:
+                return _describe(report, shown, ahead)
+            ahead += 1
+    return ""
+
+
+def _describe(report: dict[str, Any], family: dict[str, Any], ahead: int) -> str:
+    reasons = [f"{counted(ahead, 'request')} ahead"] if ahead else []
+    reasons += [busy for device in family["devices"] if (busy := _busy(device))]
+    unavailable = report["daemon"]["dss"]["unavailable_s"]
+    if unavailable is not None:
+        reasons.append(f"the DSS has not answered for {human_age(unavailable)}")
+    return "waiting: " + ("; ".join(reasons) or "the daemon is preparing a medium")
+
+
+def _busy(device: dict[str, Any]) -> str:
+    slots = device["ongoing"] + device["planned"] + device["reserved"]
+    if device["status"] in ("failed", "waiting"):
+        why = f"{device['status']}: {device['reason']}" if device["reason"] else device["status"]
+    elif slots >= device["max_concurrent_io"]:
+        pids = sorted({grant["pid"] for grant in device["grants"] if grant["pid"] is not None})
+        why = f"busy, {slots} of {device['max_concurrent_io']} I/Os"
+        if pids:
+            why += f" by pid {', '.join(map(str, pids[:4]))}{'...' if len(pids) > 4 else ''}"
+    elif device["reserved_bytes"] >= device["free"] > 0:
+        why = "all free space is reserved"
+    else:
+        return ""
+    return f"{device['path']} {why}"

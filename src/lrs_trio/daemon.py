@@ -1,0 +1,240 @@
+"""The daemon: what starts in which order, what ends in which order (notes 10, 11).
+
+The nesting of the nurseries is the order of the drain, read from the inside out: devices end first, then
+the schedulers, then the releases; then the responses are flushed and the server ends; the DSS and the
+signals go last.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import AsyncIterator, Mapping
+from random import Random
+
+import structlog
+import trio
+
+from lrs_trio import __version__, systemd
+from lrs_trio.dss.group_commit import GroupCommit
+from lrs_trio.dss.home import ThreadedHome
+from lrs_trio.dss.operations import DeleteLocks, Dss, ReadLocks
+from lrs_trio.dss.presence import daemon_presence
+from lrs_trio.dss.processes import process_start_time
+from lrs_trio.dss.recovery import sort_locks
+from lrs_trio.dss.sqlite import SqliteHome
+from lrs_trio.errors import describe
+from lrs_trio.events import EventKind, Events
+from lrs_trio.logs import configure_logging
+from lrs_trio.model import Family, LockOwner
+from lrs_trio.observe.counting import ToSync, follow_events
+from lrs_trio.observe.stats import Stats
+from lrs_trio.scheduling.family import FamilyScheduler
+from lrs_trio.scheduling.report import family_status
+from lrs_trio.server.dispatch import Dispatcher, Services
+from lrs_trio.server.listener import open_unix_listener
+from lrs_trio.server.server import Server
+from lrs_trio.settings import Settings
+from lrs_trio.storage.directory import DirectoryStorage
+
+log = structlog.get_logger()
+
+EXIT_DRAINED = 0
+EXIT_FAILED = 1
+EXIT_FORCED = 3
+STATUS_VERSION = 1
+
+
+class Daemon:
+    """One daemon, from its start to the end of its drain."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.started = False
+        self._owner = LockOwner(settings.host, os.getpid())
+        self._events = Events(trio.current_time)
+        self._stats = Stats()
+        self._families: dict[Family, FamilyScheduler] = {}
+        self._draining = trio.Event()
+        self._drained = trio.Event()
+        self._forced = trio.CancelScope()
+        self._since = 0.0
+        self._server: Server | None = None
+        self._dss: GroupCommit | None = None
+
+    async def run(self) -> int:
+        """Serve until drained and return the exit status.
+
+        Raises:
+            OSError: it could not start; the errno says why (AlreadyRunningError: another daemon is here).
+        """
+        self._since = trio.current_time()
+        path = self.settings.dss.path
+        with (
+            trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
+            daemon_presence(path, self.settings.host),
+            SqliteHome.open(path) as home,
+        ):
+            async with trio.open_nursery() as root:
+                root.start_soon(self._watch_signals, signals, name="signals")
+                self._dss = GroupCommit(ThreadedHome(home), random=Random())
+                await root.start(self._dss.run, name="dss writer")
+                status = await self._serve(self._dss, root)
+                root.cancel_scope.cancel(reason="drained")
+        return status
+
+    async def _serve(self, dss: Dss, root: trio.Nursery) -> int:
+        settings = self.settings
+        await self._recover_locks(dss)
+        follow_events(self._stats, self._events, self._to_sync)
+        self._families = self._make_families(dss)
+        dispatcher = Dispatcher(
+            Services(self._families, dss, self._events, self._stats, self.status),
+            settings.server.max_requests_per_connection,
+        )
+        server = self._server = Server(settings.server, dispatcher, self._events)
+        async with (
+            open_unix_listener(
+                settings.server.socket, mode=settings.server.mode, group=settings.server.socket_group
+            ) as listener,
+            trio.open_nursery() as serving,
+        ):
+            with self._forced:
+                async with trio.open_nursery() as releases:
+                    try:
+                        async with trio.open_nursery() as schedulers:
+                            async with trio.open_nursery() as devices:
+                                for family in self._families.values():
+                                    await schedulers.start(family.run, devices, name=f"family {family.family.label}")
+                                await serving.start(server.run, listener, releases, name="server")
+                                self._announce_ready()
+                                await self._draining.wait()
+                                root.start_soon(self._report_drain, name="drain report")
+                                self._begin_drain()
+                            log.info("every device has ended")
+                            for family in self._families.values():
+                                family.close()
+                    finally:
+                        dispatcher.accepts_releases = False
+            self._drained.set()
+            server.finish()
+        if self._forced.cancelled_caught:
+            log.warning("forced end: the next start recovers what is left")
+            return EXIT_FORCED
+        log.info("drained")
+        return EXIT_DRAINED
+
+    def _make_families(self, dss: Dss) -> dict[Family, FamilyScheduler]:
+        settings = self.settings.families.dir
+        storage = DirectoryStorage(self.settings.host, settings.full_threshold_percent)
+        return {
+            Family.DIR: FamilyScheduler(
+                Family.DIR, settings, dss=dss, owner=self._owner, make_unit=storage.unit, events=self._events
+            )
+        }
+
+    async def _recover_locks(self, dss: Dss) -> None:
+        """Clear what a dead predecessor on this host has left; other hosts' locks are never touched."""
+        locks = await dss.execute(ReadLocks(self._owner.host))
+        stale = sort_locks(locks, self._owner, process_start_time).stale
+        if stale:
+            await dss.execute(DeleteLocks(stale))
+            log.info("locks of a dead predecessor removed", count=len(stale))
+
+    # Signals and the drain.
+
+    async def _watch_signals(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            name = signal.Signals(number).name
+            if self._draining.is_set():
+                log.warning("second signal: ending now", signal=name)
+                self._forced.cancel(reason=f"second signal {name}")
+            else:
+                log.info("draining", signal=name, deadline_s=self.settings.drain.deadline_s)
+                self._draining.set()
+
+    def _begin_drain(self) -> None:
+        systemd.notify("STOPPING=1\nSTATUS=draining")
+        self._events.emit(EventKind.DRAIN_BEGUN)
+        self._forced.deadline = trio.current_time() + self.settings.drain.deadline_s
+        for family in self._families.values():
+            family.drain()
+
+    async def _report_drain(self) -> None:
+        """Say every few seconds, by device and client, what the drain waits for."""
+        while not self._drained.is_set():
+            with trio.move_on_after(self.settings.drain.report_s):
+                await self._drained.wait()
+                return
+            for family in self._families.values():
+                for line in family.unfinished():
+                    log.info("the drain waits", family=family.family.label, device=line)
+
+    def _announce_ready(self) -> None:
+        self.started = True
+        log.info(
+            "ready",
+            version=__version__,
+            socket=str(self.settings.server.socket),
+            dss=self.settings.dss.url,
+            devices=sum(len(family.devices) for family in self._families.values()),
+        )
+        systemd.notify("READY=1\nSTATUS=serving")
+
+    # Reports.
+
+    def status(self) -> Mapping[str, object]:
+        """What `lrs status` shows; ages are seconds, sizes bytes."""
+        now = trio.current_time()
+        unavailable = self._dss.unavailable_since if self._dss else None
+        return {
+            "version": STATUS_VERSION,
+            "daemon": {
+                "version": __version__,
+                "pid": self._owner.pid,
+                "host": self._owner.host,
+                "uptime_s": round(now - self._since, 3),
+                "draining": self._draining.is_set(),
+                "dss": {
+                    "url": self.settings.dss.url,
+                    "unavailable_s": None if unavailable is None else round(now - unavailable, 3),
+                },
+            },
+            "connections": len(self._server) if self._server is not None else 0,
+            "families": [family_status(family) for family in self._families.values()],
+        }
+
+    def _to_sync(self, family: str, device: str) -> ToSync:
+        for task in self._families[Family.from_label(family)].devices.values():
+            if task.id.name == device:
+                pending = task.state.to_sync
+                return ToSync(len(pending), pending.size, pending.extents)
+        return ToSync(0, 0, 0)
+
+
+def run_daemon(settings: Settings) -> int:
+    """Run a daemon in the foreground and return the exit status.
+
+    0: drained. 1: a defect. 3: the drain was forced. 17: another daemon is running. Else the errno
+    that kept it from starting.
+    """
+    configure_logging(settings.log.level, settings.log.format, sys.stderr)
+    daemon = Daemon(settings)
+    try:
+        return trio.run(daemon.run, restrict_keyboard_interrupt_to_checkpoints=True)
+    except BaseException as error:
+        cause = _start_error(error)
+        if daemon.started or cause is None:
+            traceback.print_exc()
+            return EXIT_FAILED
+        log.error("cannot start", error=describe(cause))
+        return cause.errno or EXIT_FAILED
+
+
+def _start_error(error: BaseException) -> OSError | None:
+    """The one OSError in `error`, if it is nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return _start_error(error.exceptions[0]) if len(error.exceptions) == 1 else None
+    return error if isinstance(error, OSError) else None

@@ -1,0 +1,68 @@
+"""A response that turns grants ongoing at the moment it leaves (note 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from lrs_trio.devices.grant import Grant, GrantState
+from lrs_trio.wire.messages import Response
+
+
+class Outbox(Protocol):
+    """A connection's response channel. Both calls return at once, also when the client has gone."""
+
+    def respond(self, response: Response) -> None: ...
+
+    def offer(self, departure: Departure) -> None:
+        """Queue `departure`; the sender takes it with `Departure.depart` just before the first byte."""
+        ...
+
+
+class Departure:
+    """Offered to an outbox once all its grants are usable, taken by the connection's sender.
+
+    Between the two a device may have begun a sync that excludes I/O. Then nothing leaves, and the
+    departure is offered again when that device is free: the sender never waits for a device.
+    """
+
+    def __init__(
+        self, outbox: Outbox, response: Response, grants: tuple[Grant, ...], departed: Callable[[], None]
+    ) -> None:
+        self._outbox = outbox
+        self._response: Response | None = response
+        self._grants = grants
+        self._departed = departed
+        self._offered = False
+
+    def offer(self) -> None:
+        """Offer the response if its devices allow I/O now; harmless when it is offered already."""
+        if self._offered or any(grant.device.state.excludes_io for grant in self._grants):
+            return
+        self._offered = True
+        self._outbox.offer(self)
+
+    def replace(self, response: Response | None) -> bool:
+        """Let `response` leave instead, or nothing, and no grant become ongoing.
+
+        The result is ``False`` if nothing of this departure is queued, so that the caller must send
+        `response` on its own.
+        """
+        self._response = response
+        self._grants = ()
+        self._departed = _nothing
+        return self._offered
+
+    def depart(self) -> Response | None:
+        """Turn all grants ongoing in one step and return the response; ``None`` if it cannot leave now."""
+        self._offered = False
+        if any(grant.device.state.excludes_io for grant in self._grants):
+            return None
+        for grant in self._grants:
+            grant.device.move_grant(grant, GrantState.ONGOING)
+        self._departed()
+        return self._response
+
+
+def _nothing() -> None:
+    return None

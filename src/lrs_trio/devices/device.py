@@ -1,0 +1,438 @@
+"""The device task: physical operations in order, one device each (notes 4.1, 4.4, 5.3, 6, 7, 11).
+
+The task is thin: what to do next is decided by `DeviceState`, what is done here is I/O through the
+storage adapters and bookkeeping through the DSS. Others change its state by plain calls and ring its
+bell; the task itself waits for the bell or for the deadline of its oldest release, never for a period.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import structlog
+import trio
+
+from lrs_trio.devices.grant import Grant, GrantState
+from lrs_trio.devices.ownership import take_lock
+from lrs_trio.devices.state import DeviceState, DeviceStatus, FormatJob, Prepare, Step, Volume
+from lrs_trio.devices.to_sync import SubRequest, SyncGroup, SyncStatus, ToSyncSet
+from lrs_trio.dss.operations import (
+    Dss,
+    MediumUpdate,
+    ReadMedium,
+    ReleaseLock,
+    SetDeviceStatus,
+    UpdateMedia,
+)
+from lrs_trio.errors import LrsError, describe
+from lrs_trio.events import EventKind, Events
+from lrs_trio.model import (
+    AdmStatus,
+    Device,
+    FsStatus,
+    LockOwner,
+    LockType,
+    Medium,
+    ResourceId,
+    Space,
+)
+from lrs_trio.settings import FamilySettings
+from lrs_trio.storage.protocols import Unit
+
+log = structlog.get_logger()
+
+NOBODY_TO_BLAME = frozenset({errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS})
+"""Errors of a format that speak of what the administrator set up, not of a medium or a device that broke."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceContext:
+    """What all devices of a family share.
+
+    `changed` is called whenever a device may be able to take work that it could not take before.
+    """
+
+    settings: FamilySettings
+    dss: Dss
+    owner: LockOwner
+    volumes: MutableMapping[str, Volume]
+    events: Events
+    changed: Callable[[], None]
+
+
+class DeviceTask:
+    """One device and the medium in it, from adoption to departure."""
+
+    def __init__(self, row: Device, unit: Unit, context: DeviceContext) -> None:
+        settings = context.settings
+        self.row = row
+        self.medium: Medium | None = None
+        self.root = ""
+        self.waiting_for = ""
+        self.state = DeviceState(
+            to_sync=ToSyncSet(settings.sync.thresholds),
+            max_concurrent_io=settings.max_concurrent_io,
+            sync_while_io=settings.sync_while_io,
+            mix_reads_and_writes=settings.mix_reads_and_writes,
+        )
+        self.space = Space(0, 0)
+        self.health = settings.max_health
+        self.ended = trio.Event()
+        self._unit = unit
+        self._context = context
+        self._held: list[tuple[LockType, ResourceId]] = []
+        self._adoption = trio.CancelScope()
+        self._started = False
+        # One place is enough: a bell that has been rung already needs no second ring.
+        self._bell, self._rung = trio.open_memory_channel[None](1)
+
+    @property
+    def id(self) -> ResourceId:
+        return self.row.id
+
+    @property
+    def medium_id(self) -> ResourceId | None:
+        return self.medium.id if self.medium else None
+
+    # What others ask for: plain calls that change the state and ring the bell.
+
+    def ring(self) -> None:
+        """Let the task look at its state again."""
+        try:
+            self._bell.send_nowait(None)
+        except trio.WouldBlock:
+            pass  # it has been rung already
+        except trio.BrokenResourceError:
+            pass  # the task has ended, its state is final
+
+    def plan(self, grant: Grant) -> None:
+        self.state.plan(grant, trio.current_time())
+        self.ring()
+
+    def plan_format(self, job: FormatJob) -> None:
+        self.state.schedule_format(job)
+        self.ring()
+
+    def end_grant(self, grant: Grant, *, dirty: bool) -> None:
+        """Give up a grant; `dirty` if its client may have written what no release accounts for."""
+        self.state.end(grant, trio.current_time(), dirty=dirty)
+        self.ring()
+        self._context.changed()
+
+    def move_grant(self, grant: Grant, state: GrantState) -> None:
+        self.state.move(grant, state, trio.current_time())
+        self.ring()
+
+    def add_release(self, sub_request: SubRequest, *, at_once: bool) -> None:
+        """Let one medium of a release wait for the next sync (note 2.5b)."""
+        self._emit(EventKind.SYNC_REQUESTED, size=sub_request.size, count=sub_request.extents)
+        self.state.volume.estimate(sub_request.size)
+        if self.state.error is not None and self.state.syncing is None:
+            sub_request.settle(self.state.error)
+            return
+        self.state.to_sync.add(sub_request, trio.current_time(), at_once=at_once)
+        self.ring()
+
+    def cancel_release(self, sub_request: SubRequest) -> None:
+        """Take back a sub-request whose release has met an error elsewhere (note 4.4)."""
+        sub_request.cancel()
+        self.state.to_sync.discard(sub_request, trio.current_time())
+        self.ring()
+
+    def release_settled(self, count: int) -> None:
+        """The books of `count` synced sub-requests are committed, or given up."""
+        self.state.unsettled -= count
+        self.ring()
+
+    def stop(self) -> None:
+        """End in order: ongoing I/O is awaited, pending syncs are done, the medium is unmounted (note 11)."""
+        self.state.stopping = True
+        self._adoption.cancel(reason="device stopped")
+        self.ring()
+
+    # The task.
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Adopt the device, serve until stopped or failed, leave in order.
+
+        Started as soon as the device is adopted, refused, or found to be waiting for another owner.
+        Only defects escape: a failing device ends its own task and no other.
+        """
+        with self._rung:
+            adopted = False
+            try:
+                with self._adoption:
+                    await self._adopt(task_status)
+                    adopted = True
+            except OSError as error:
+                self._refuse(error)
+            self._tell_started(task_status)
+            if adopted:
+                self._context.changed()
+                async with trio.open_nursery() as syncs:
+                    await self._serve(syncs)
+            await self._leave()
+        self.ended.set()
+        self._context.changed()
+
+    async def _adopt(self, task_status: trio.TaskStatus[None]) -> None:
+        """Find out what is there, take the locks, and make the medium usable."""
+        await self._lock(LockType.DEVICE, self.id, task_status)
+        identity = await self._unit.drive.query(self.row)
+        name = await self._unit.library.lookup(self.row)
+        if name is None:
+            raise LrsError(errno.ENOMEDIUM, f"{self.row.path}: there is no medium in this device")
+        medium = ResourceId(self.id.family, name, self.id.library)
+        await self._lock(LockType.MEDIA, medium, task_status)
+        row = await self._context.dss.execute(ReadMedium(medium))
+        if row is None:
+            raise LrsError(errno.ENXIO, f"{medium}: the DSS does not know this medium; add it first")
+        self.medium = row.medium
+        with self._deadline("open"):
+            await self._unit.filesystem.open(identity.path)
+        self.state.volume = self._context.volumes.setdefault(self._unit.filesystem.volume, Volume())
+        self.state.status = DeviceStatus.LOADED
+        if row.medium.fs_status is not FsStatus.BLANK:
+            await self._mount()
+        log.info("device ready", device=self.row.path, medium=medium.name, status=self.state.status.value)
+        self._emit(EventKind.DEVICE_ADDED)
+
+    async def _lock(self, kind: LockType, resource: ResourceId, task_status: trio.TaskStatus[None]) -> None:
+        def waiting(holder: str) -> None:
+            self.state.status = DeviceStatus.WAITING
+            self.waiting_for = holder
+            log.warning("device waits for a lock", device=self.row.path, lock=kind.value, holder=holder)
+            self._tell_started(task_status)
+
+        self._held.append((kind, resource))
+        await take_lock(self._context.dss, kind, resource, self._context.owner, waiting)
+        self.state.status = DeviceStatus.ADOPTING
+        self.waiting_for = ""
+
+    def _tell_started(self, task_status: trio.TaskStatus[None]) -> None:
+        if not self._started:
+            self._started = True
+            task_status.started()
+
+    def _refuse(self, error: OSError) -> None:
+        """Keep the record, so that people see why, but leave the DSS as it is: nothing is proven broken."""
+        self.state.fail(error)
+        log.error("device not usable", device=self.row.path, error=describe(error))
+        self._emit(EventKind.DEVICE_FAILED, errno=error.errno or 0, detail=describe(error))
+
+    async def _serve(self, syncs: trio.Nursery) -> None:
+        while True:
+            step, until = self.state.next_step(trio.current_time())
+            match step:
+                case Step.STOP:
+                    return
+                case Step.WAIT:
+                    with trio.move_on_at(until):
+                        await self._rung.receive()
+                case Step.ACT:
+                    await self._act(self.state.scheduled.popleft())
+                case Step.SYNC:
+                    group = self.state.begin_sync()
+                    if self.state.sync_while_io:
+                        syncs.start_soon(self._sync, group, name=f"sync of {self.row.path}")
+                    else:
+                        await self._sync(group)
+
+    async def _act(self, action: Prepare | FormatJob) -> None:
+        match action:
+            case Prepare(grant):
+                await self._prepare(grant)
+            case FormatJob():
+                await self._format(action)
+
+    async def _prepare(self, grant: Grant) -> None:
+        """Make the medium usable for one grant and say so (notes 6, 7)."""
+        try:
+            if self.state.status is not DeviceStatus.MOUNTED:
+                await self._mount()
+        except OSError as error:
+            await self._fail(error)
+            return
+        if grant.state is GrantState.PLANNED:
+            self.state.move(grant, GrantState.READY, trio.current_time())
+            grant.holder.grant_ready(grant)
+
+    async def _mount(self) -> None:
+        medium = self._loaded()
+        try:
+            with self._deadline("mount"):
+                self.root = await self._unit.filesystem.mount(medium)
+                self.space = await self._unit.filesystem.space()
+        except OSError as error:
+            self._emit(EventKind.MOUNT_FAILED, errno=error.errno or 0, detail=describe(error))
+            raise
+        self.state.volume.free = self.space.free
+        self.state.status = DeviceStatus.MOUNTED
+        self._emit(EventKind.MOUNTED)
+
+    async def _format(self, job: FormatJob) -> None:
+        medium = self._loaded()
+        try:
+            with self._deadline("format"):
+                self.space = await self._unit.filesystem.format(medium)
+            (row,) = await self._context.dss.execute(
+                UpdateMedia(
+                    (
+                        MediumUpdate(
+                            medium.id,
+                            set_objects=0,
+                            set_logical=0,
+                            phys_spc_used=self.space.used,
+                            phys_spc_free=self.space.free,
+                            fs_status=FsStatus.EMPTY,
+                            fs_label=medium.id.name,
+                            adm_status=AdmStatus.UNLOCKED if job.unlock else None,
+                        ),
+                    )
+                )
+            )
+        except OSError as error:
+            self.state.formatting = None
+            self._emit(EventKind.FORMAT_FAILED, errno=error.errno or 0, detail=describe(error))
+            if error.errno not in NOBODY_TO_BLAME:
+                await self._fail(error)
+            job.holder.format_failed(error)
+        else:
+            self.state.formatting = None
+            self.medium = row or medium
+            self.state.volume.free = self.space.free
+            self.state.status = DeviceStatus.LOADED
+            self._emit(EventKind.FORMATTED)
+            job.holder.formatted()
+        self._context.changed()
+
+    async def _sync(self, group: SyncGroup) -> None:
+        """One physical sync for every waiting release (notes 2.5d, 4.4)."""
+        started = trio.current_time()
+        self._emit(EventKind.SYNC_STARTED, count=len(group.waiting))
+        try:
+            with self._deadline("sync"):
+                await self._unit.filesystem.sync()
+                self.space = await self._unit.filesystem.space()
+        except OSError as error:
+            self._emit(EventKind.SYNC_FAILED, errno=error.errno or 0, detail=describe(error))
+            log.error("sync failed", device=self.row.path, waiting=len(group.waiting), error=describe(error))
+            await self._fail(error)
+            group.settle(error)
+        else:
+            self.health = min(self.health + 1, self._context.settings.max_health)
+            self.state.volume.free = self.space.free
+            group.settle(None)
+            served = [waiting for waiting in group.waiting if waiting.status is SyncStatus.DONE]
+            self.state.unsettled += len(served)
+            self._emit(
+                EventKind.SYNC_FINISHED,
+                size=sum(waiting.size for waiting in served),
+                count=sum(waiting.extents for waiting in served),
+                detail=f"{trio.current_time() - started:.6f}",
+            )
+            if not served:
+                # No release will write these figures with its books, and the next sync waits meanwhile.
+                await self.record((self.figures(),))
+        self.state.end_sync()
+        for grant in [grant for grant in self.state.grants if grant.state in (GrantState.READY, GrantState.RESERVED)]:
+            grant.holder.grant_ready(grant)
+        self.ring()
+        self._context.changed()
+
+    def figures(self) -> MediumUpdate:
+        """What the last sync taught about the medium: used now, and how much space is left."""
+        medium = self._loaded()
+        no_longer_full = medium.fs_status is FsStatus.FULL and self.space.free > 0
+        return MediumUpdate(
+            medium.id,
+            phys_spc_used=self.space.used,
+            phys_spc_free=self.space.free,
+            fs_status=FsStatus.USED if no_longer_full else None,
+            mark_used=True,
+            mark_full=self.space.free == 0,
+        )
+
+    async def record(self, updates: tuple[MediumUpdate, ...]) -> None:
+        (row,) = await self._context.dss.execute(UpdateMedia(updates))
+        self.medium_changed(row)
+
+    def medium_changed(self, row: Medium | None) -> None:
+        """The medium's row in the DSS is this now; ``None`` if somebody has deleted it."""
+        if row is not None and self.medium is not None and row.id == self.medium.id:
+            self.medium = row
+
+    async def _fail(self, error: OSError) -> None:
+        """Stop trusting the medium, and the device once its health is used up (decision 12).
+
+        Whoever writes here now cannot be told later that the bytes are safe: the system reports a
+        write-back error only once. So every grant that is still out fails with its release.
+        """
+        medium = self._loaded()
+        self.health -= 1
+        self.state.fail(error)
+        for grant in [grant for grant in self.state.grants if grant.state in (GrantState.PLANNED, GrantState.READY)]:
+            self.state.end(grant, trio.current_time(), dirty=False)
+            grant.holder.grant_failed(grant, error)
+        await self._context.dss.execute(UpdateMedia((MediumUpdate(medium.id, adm_status=AdmStatus.FAILED),)))
+        if self.health <= 0:
+            await self._context.dss.execute(SetDeviceStatus(self.id, AdmStatus.FAILED))
+        log.error("device failed", device=self.row.path, medium=medium.id.name, error=describe(error))
+        self._emit(EventKind.DEVICE_FAILED, errno=error.errno or 0, detail=describe(error))
+        self.state.to_sync.take().settle(error)
+
+    async def _leave(self) -> None:
+        """Unmount, let go of the filesystem, and give the locks back."""
+        failed = self.state.error is not None
+        try:
+            with self._deadline("unmount"):
+                if self.state.status is DeviceStatus.MOUNTED:
+                    await self._unit.filesystem.unmount()
+                    self._emit(EventKind.UNMOUNTED)
+                await self._unit.filesystem.close()
+        except OSError as error:
+            self._emit(EventKind.UNMOUNT_FAILED, errno=error.errno or 0, detail=describe(error))
+            log.error("unmount failed", device=self.row.path, error=describe(error))
+        while self._held:
+            kind, resource = self._held.pop()
+            await self._context.dss.execute(ReleaseLock(kind, resource, self._context.owner))
+        if not failed:
+            self.state.status = DeviceStatus.STOPPED
+            log.info("device released", device=self.row.path)
+        self._emit(EventKind.DEVICE_REMOVED)
+
+    def _loaded(self) -> Medium:
+        if self.medium is None:
+            raise RuntimeError(f"{self.id}: no medium was adopted")
+        return self.medium
+
+    @contextmanager
+    def _deadline(self, phase: str) -> Iterator[None]:
+        """Bound one physical operation (decision 17).
+
+        Raises:
+            LrsError: ETIMEDOUT, naming the phase.
+        """
+        limit = self._context.settings.operation_timeout_s
+        try:
+            with trio.fail_after(limit):
+                yield
+        except trio.TooSlowError:
+            raise LrsError(
+                errno.ETIMEDOUT, f"{self.row.path}: {phase} did not end within {limit:g} s; look at the filesystem"
+            ) from None
+
+    def _emit(self, kind: EventKind, *, size: int = 0, count: int = 0, errno: int = 0, detail: str = "") -> None:
+        self._context.events.emit(
+            kind,
+            family=self.id.family.label,
+            device=self.id.name,
+            medium=self.medium.id.name if self.medium else "",
+            size=size,
+            count=count,
+            errno=errno,
+            detail=detail,
+        )

@@ -1,0 +1,138 @@
+"""The to-sync set of a device: what waits for one grouped sync (notes 2.1, 2.4, 2.5, 3.0 to 3.2).
+
+Plain data without I/O: time is an argument, in seconds of whatever clock the caller uses throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from math import inf
+
+from lrs_trio.model import SyncThresholds
+
+
+class SyncStatus(Enum):
+    """Where one medium of a release stands (note 2.1)."""
+
+    TODO = "todo"
+    DONE = "done"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+
+
+@dataclass(slots=True, eq=False)
+class SubRequest:
+    """One medium of a release that waits for a sync. Sizes are bytes, negative for deletions.
+
+    `on_settled` is called once, when the sync that it waited for has ended well or badly. A
+    sub-request that is cancelled before that is never called back.
+    """
+
+    size: int
+    extents: int
+    grouping: str | None = None
+    status: SyncStatus = SyncStatus.TODO
+    error: OSError | None = None
+    on_settled: Callable[[], None] | None = None
+
+    def settle(self, error: OSError | None) -> None:
+        """Record the outcome of the sync, unless this one was cancelled meanwhile (note 4.4)."""
+        if self.status is not SyncStatus.TODO:
+            return
+        self.status = SyncStatus.DONE if error is None else SyncStatus.ERROR
+        self.error = error
+        if self.on_settled is not None:
+            self.on_settled()
+
+    def cancel(self) -> None:
+        if self.status is SyncStatus.TODO:
+            self.status = SyncStatus.CANCELLED
+
+
+@dataclass(frozen=True, slots=True)
+class SyncGroup:
+    """What one physical sync serves: the waiting sub-requests, perhaps none when only the medium is dirty."""
+
+    waiting: tuple[SubRequest, ...]
+
+    def settle(self, error: OSError | None) -> None:
+        for sub_request in self.waiting:
+            sub_request.settle(error)
+
+
+@dataclass(slots=True)
+class ToSyncSet:
+    """The sub-requests that the next sync of a device will serve, and when that sync is due.
+
+    A medium can also be dirty: written by a client that went away without a release. Nobody waits for
+    that, but it is synced at the time threshold at the latest.
+    """
+
+    thresholds: SyncThresholds
+    size: int = 0
+    _arrivals: dict[SubRequest, float] = field(default_factory=dict)
+    _dirty_since: float | None = None
+    _forced: bool = False
+
+    def __len__(self) -> int:
+        return len(self._arrivals)
+
+    def __contains__(self, sub_request: SubRequest) -> bool:
+        return sub_request in self._arrivals
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything at all would be served by a sync."""
+        return bool(self._arrivals) or self._dirty_since is not None
+
+    @property
+    def since(self) -> float | None:
+        """When the oldest of what is pending arrived."""
+        oldest = min(next(iter(self._arrivals.values()), inf), inf if self._dirty_since is None else self._dirty_since)
+        return None if oldest == inf else oldest
+
+    @property
+    def extents(self) -> int:
+        return sum(sub_request.extents for sub_request in self._arrivals)
+
+    def add(self, sub_request: SubRequest, now: float, *, at_once: bool = False) -> None:
+        """Let `sub_request` wait for the next sync, which is due without delay if `at_once`."""
+        self._arrivals[sub_request] = now
+        self.size += sub_request.size
+        self._forced = self._forced or at_once
+
+    def mark_dirty(self, now: float) -> None:
+        if self._dirty_since is None:
+            self._dirty_since = now
+
+    def discard(self, sub_request: SubRequest, now: float) -> None:
+        """Take out a cancelled sub-request (note 4.4); what it wrote leaves the medium dirty."""
+        if self._arrivals.pop(sub_request, None) is None:
+            return
+        self.size -= sub_request.size
+        if not self._arrivals:
+            self._forced = False
+        self.mark_dirty(now)
+
+    def deadline(self) -> float:
+        """When the next sync is due: -inf for at once, +inf for never (notes 2.5c, 3.0 to 3.2, 4.5)."""
+        since = self.since
+        if since is None:
+            return inf
+        if self._forced or len(self._arrivals) >= self.thresholds.requests or self.size >= self.thresholds.size:
+            return -inf
+        return since + self.thresholds.age
+
+    def due(self, now: float) -> bool:
+        return now >= self.deadline()
+
+    def take(self) -> SyncGroup:
+        """Hand everything that is pending over to one sync; the set is empty afterwards."""
+        group = SyncGroup(tuple(self._arrivals))
+        self._arrivals.clear()
+        self.size = 0
+        self._dirty_since = None
+        self._forced = False
+        return group

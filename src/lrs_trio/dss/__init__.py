@@ -1,0 +1,1 @@
+"""The DSS: the state database, behind one protocol, with its homes."""

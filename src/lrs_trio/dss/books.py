@@ -1,0 +1,107 @@
+"""The arithmetic of a medium's books, and the JSON they are kept in; the same for every home."""
+
+from __future__ import annotations
+
+import errno
+import json
+from dataclasses import asdict, fields, replace
+from typing import Final
+
+from lrs_trio.dss.operations import MediumUpdate
+from lrs_trio.errors import LrsError
+from lrs_trio.model import FsStatus, Medium, MediumStats, ResourceId
+
+LARGEST_FIGURE: Final = 2**63 - 1
+"""The databases and the clients keep figures in signed 64-bit integers."""
+
+_STATS_KEYS: Final = tuple(stat.name for stat in fields(MediumStats))
+_MANDATORY_KEYS: Final = ("nb_obj", "logc_spc_used", "phys_spc_used", "phys_spc_free")
+
+
+def _figure(value: int) -> int:
+    return min(max(value, 0), LARGEST_FIGURE)
+
+
+def updated_medium(medium: Medium, update: MediumUpdate) -> Medium:
+    """`medium` after `update` (note 2.5d). A figure that is set and added to is set first."""
+    stats = medium.stats
+    objects = stats.nb_obj if update.set_objects is None else update.set_objects
+    logical = stats.logc_spc_used if update.set_logical is None else update.set_logical
+    used = stats.phys_spc_used if update.phys_spc_used is None else update.phys_spc_used
+    free = stats.phys_spc_free if update.phys_spc_free is None else update.phys_spc_free
+    new_groupings = [grouping for grouping in update.add_groupings if grouping not in medium.groupings]
+    return replace(
+        medium,
+        adm_status=medium.adm_status if update.adm_status is None else update.adm_status,
+        fs_status=_updated_fs_status(medium.fs_status, update),
+        fs_label=medium.fs_label if update.fs_label is None else update.fs_label,
+        stats=replace(
+            stats,
+            nb_obj=_figure(objects + update.add_objects),
+            logc_spc_used=_figure(logical + update.add_logical),
+            phys_spc_used=_figure(used),
+            phys_spc_free=_figure(free),
+        ),
+        tags=medium.tags if update.tags is None else update.tags,
+        groupings=medium.groupings + tuple(dict.fromkeys(new_groupings)),
+        put=medium.put if update.put is None else update.put,
+        get=medium.get if update.get is None else update.get,
+        delete=medium.delete if update.delete is None else update.delete,
+    )
+
+
+def _updated_fs_status(status: FsStatus, update: MediumUpdate) -> FsStatus:
+    if update.fs_status is not None:
+        status = update.fs_status
+    if update.mark_used and status is FsStatus.EMPTY:
+        status = FsStatus.USED
+    if update.mark_full and status in (FsStatus.EMPTY, FsStatus.USED):
+        status = FsStatus.FULL
+    return status
+
+
+def stats_from_json(text: str, medium: ResourceId) -> MediumStats:
+    """The figures in the JSON `text` of `medium`'s row.
+
+    Raises:
+        LrsError: EINVAL, a figure is missing, not a whole number, negative or too large.
+    """
+    stats = _stats_object(text, medium)
+    figures: dict[str, int] = {}
+    for key in _STATS_KEYS:
+        figure = stats.get(key, None if key in _MANDATORY_KEYS else 0)
+        # bool is an int to Python, not to JSON.
+        if not isinstance(figure, int) or isinstance(figure, bool) or not 0 <= figure <= LARGEST_FIGURE:
+            raise _malformed(medium, f"{key} is {json.dumps(figure)}, not a whole number from 0 to 2^63-1")
+        figures[key] = figure
+    return MediumStats(**figures)
+
+
+def stats_to_json(stats: MediumStats, previous: str, medium: ResourceId) -> str:
+    """All figures of `stats` as JSON; what else the `previous` text of the row says is kept."""
+    return json.dumps(_stats_object(previous, medium) | asdict(stats), separators=(",", ":"))
+
+
+def _stats_object(text: str, medium: ResourceId) -> dict[str, object]:
+    try:
+        stats = json.loads(text)
+    except ValueError as error:
+        raise _malformed(medium, str(error)) from error
+    if not isinstance(stats, dict):
+        raise _malformed(medium, "not a JSON object")
+    return stats
+
+
+def _malformed(medium: ResourceId, why: str) -> LrsError:
+    return LrsError(
+        errno.EINVAL, f"medium {medium}: its stats in the DSS are malformed ({why}); repair the row of this medium"
+    )
+
+
+def strings_from_json(text: str) -> tuple[str, ...]:
+    """The strings of a JSON array; an entry that is no string reads as an empty one."""
+    return tuple(entry if isinstance(entry, str) else "" for entry in json.loads(text))
+
+
+def strings_to_json(strings: tuple[str, ...]) -> str:
+    return json.dumps(strings, ensure_ascii=False, separators=(",", ":"))

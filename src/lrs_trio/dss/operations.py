@@ -1,0 +1,230 @@
+"""What can be asked of the DSS, as data, and the protocol that takes it.
+
+An operation is a frozen value that names everything it needs. A home executes a batch of them in one
+transaction; each operation succeeds or fails alone. That is the seam between the daemon and its
+databases: nothing above this floor writes SQL, and a batch is the unit that is committed, retried, and
+(for a database behind another event loop) crosses over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+from lrs_trio.model import (
+    AdmStatus,
+    Device,
+    Family,
+    FsStatus,
+    Lock,
+    LockOwner,
+    LockType,
+    Medium,
+    ResourceId,
+)
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Operation(Generic[T_co]):
+    """Base of all operations; the parameter is the type of its result."""
+
+    __slots__ = ()
+
+
+Outcome: TypeAlias = object
+"""What became of one operation of a batch: its result, or the `LrsError` that refused it."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediumRow:
+    """A medium with the lock that is on it, if any."""
+
+    medium: Medium
+    lock: Lock | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRow:
+    """A device with the lock that is on it, if any."""
+
+    device: Device
+    lock: Lock | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDevices(Operation[tuple[DeviceRow, ...]]):
+    """Devices in the order of their id; ``None`` matches all."""
+
+    family: Family | None = None
+    host: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDevice(Operation["DeviceRow | None"]):
+    id: ResourceId
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMedia(Operation[tuple[MediumRow, ...]]):
+    """Media in the order of their id; ``None`` matches all."""
+
+    family: Family | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMedium(Operation["MediumRow | None"]):
+    id: ResourceId
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLocks(Operation[tuple[Lock, ...]]):
+    """Locks held from `host`; ``None`` matches all."""
+
+    host: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TakeLock(Operation["Lock | None"]):
+    """Take a strong lock, or take over a weak one of the same host.
+
+    The result is ``None`` when `owner` holds the lock now (also if it already did), else the row of
+    the holder that is in the way.
+    """
+
+    type: LockType
+    resource: ResourceId
+    owner: LockOwner
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceLock(Operation[bool]):
+    """Make `owner` the holder of `expected`, if that very row is still there; ``True`` if so."""
+
+    expected: Lock
+    owner: LockOwner
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseLock(Operation[bool]):
+    """Delete a lock that `owner` holds, or a weak one; ``False`` if there was none such."""
+
+    type: LockType
+    resource: ResourceId
+    owner: LockOwner
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteLocks(Operation[int]):
+    """Delete these very rows, where they are still as given; the result counts them."""
+
+    locks: tuple[Lock, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MediumUpdate:
+    """Changes to one medium. ``None`` and zero leave a column alone.
+
+    Sizes are bytes. The additions may be negative (deletions); each figure stops at zero.
+    """
+
+    id: ResourceId
+    add_objects: int = 0
+    add_logical: int = 0
+    set_objects: int | None = None
+    set_logical: int | None = None
+    phys_spc_used: int | None = None
+    phys_spc_free: int | None = None
+    fs_status: FsStatus | None = None
+    mark_used: bool = False
+    """Empty becomes used; any other filesystem status stays."""
+    mark_full: bool = False
+    """Used or empty becomes full; applied after `mark_used`."""
+    adm_status: AdmStatus | None = None
+    fs_label: str | None = None
+    add_groupings: tuple[str, ...] = ()
+    tags: tuple[str, ...] | None = None
+    put: bool | None = None
+    get: bool | None = None
+    delete: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateMedia(Operation["tuple[Medium | None, ...]"]):
+    """Apply all `updates`, or none. The result is each medium as it is now, ``None`` where it is gone."""
+
+    updates: tuple[MediumUpdate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetDeviceStatus(Operation[bool]):
+    """``False`` if the device is not in the DSS."""
+
+    id: ResourceId
+    adm_status: AdmStatus
+
+
+@dataclass(frozen=True, slots=True)
+class AddDirectory(Operation[None]):
+    """Insert a directory's device and medium, both or neither; `LrsError` EEXIST if either is known."""
+
+    device: Device
+    medium: Medium
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteDirectory(Operation[None]):
+    """Delete a directory's device and medium.
+
+    Fails with `LrsError` ENOENT if the device is unknown, EBUSY if somebody holds a lock on either.
+    """
+
+    device: ResourceId
+    medium: ResourceId
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One row of the operation log; `errno` is 0 or negative, `message` a JSON object."""
+
+    device: ResourceId
+    medium: str
+    errno: int
+    cause: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class AppendLog(Operation[None]):
+    entry: LogEntry
+
+
+@dataclass(frozen=True, slots=True)
+class ReadHealthLog(Operation[tuple[int, ...]]):
+    """The errnos logged for one device (`device`) or one medium (`medium`), oldest first."""
+
+    library: str
+    family: Family
+    device: str | None = None
+    medium: str | None = None
+
+
+class Dss(Protocol):
+    """The DSS as the daemon uses it."""
+
+    async def execute(self, operation: Operation[T]) -> T:
+        """Commit `operation` and return its result.
+
+        Waits for as long as the DSS is unavailable. Cancelling the caller never tears a transaction:
+        an operation that is already under way is committed or not as a whole.
+
+        Raises:
+            LrsError: the operation itself was refused; nothing of it was done.
+        """
+        ...
+
+    @property
+    def unavailable_since(self) -> float | None:
+        """Trio's time since when the DSS has not answered, ``None`` while it does."""
+        ...

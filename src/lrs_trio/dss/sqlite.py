@@ -1,0 +1,221 @@
+"""The embedded home of the DSS: one SQLite file, used directly by commands and through a thread by the daemon.
+
+Every batch is one transaction that is on the disk when `SqliteHome.commit` returns: WAL with
+``synchronous=FULL`` syncs the log before a COMMIT succeeds. Whatever SQLite answers that means "not
+now" becomes `DssUnavailableError`; a damaged file or a wrong use of SQLite is a bug and stays what it is.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypeVar, cast
+
+import apsw
+
+from lrs_trio.dss.migrations import Migration, bundled_migrations, migrate, refuse_unknown_schema
+from lrs_trio.dss.operations import Operation, Outcome
+from lrs_trio.dss.sqlite_operations import READS, WRITES, Handler
+from lrs_trio.errors import DssUnavailableError, LrsError
+
+T = TypeVar("T")
+
+FILE_MODE: Final = 0o660
+"""The group of the DSS file may administer; SQLite gives the files beside it the same mode."""
+
+BUSY_TIMEOUT_S: Final = 5.0
+"""How long to wait for another process that writes. The commands write for milliseconds at a time."""
+
+_NOT_NOW: Final = (
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.FullError,
+    apsw.IOError,
+    apsw.CantOpenError,
+    apsw.ReadOnlyError,
+    apsw.ProtocolError,
+    apsw.NoMemError,
+)
+"""What an administrator, or a moment of patience, can mend without touching the daemon."""
+
+
+class SqliteHome:
+    """A DSS in one SQLite file. To be used by one thread at a time, not always the same; `open` makes one."""
+
+    def __init__(self, db: apsw.Connection, path: str) -> None:
+        self._db = db
+        self._path = path
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        migrations: Sequence[Migration] | None = None,
+        busy_timeout: float = BUSY_TIMEOUT_S,
+        vfs: str | None = None,
+        exclusive: bool = False,
+        synchronous: Literal["FULL", "OFF"] = "FULL",
+    ) -> Self:
+        """Open the DSS at `path`; create it, or bring its schema up to date, where needed.
+
+        Args:
+            migrations: the steps of the schema, those that come with this program by default.
+            busy_timeout: seconds to wait for another process that writes.
+            vfs: the name of an SQLite VFS that holds the file, the operating system's by default.
+            exclusive: keep every other connection out, which needs no shared memory from the VFS.
+            synchronous: ``OFF`` loses what was committed when the power fails: for throw-away data only.
+
+        Raises:
+            LrsError: the file cannot be made or used, holds something else, or has a newer schema.
+            DssUnavailableError: not now; another process was writing for longer than `busy_timeout`.
+        """
+        name = os.fspath(path)
+        migrations = bundled_migrations() if migrations is None else migrations
+        if vfs is None:
+            _create_file(Path(name))
+        try:
+            db = apsw.Connection(name, flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, vfs=vfs)
+            try:
+                db.set_busy_timeout(round(busy_timeout * 1000))
+                if exclusive:
+                    # Before the first access: the index of the log is then kept in our memory.
+                    db.execute("PRAGMA locking_mode = EXCLUSIVE")
+                refuse_unknown_schema(db, name, migrations)
+                _keep_write_ahead_log(db, name, synchronous)
+                migrate(db, migrations)
+            except BaseException:
+                db.close(True)
+                raise
+        except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
+            raise LrsError(
+                errno.EACCES,
+                f"DSS {name}: cannot be opened for writing by user id {os.geteuid()} ({error}); "
+                "the file and its directory must be writable for that user or one of its groups",
+            ) from error
+        except apsw.NotADBError as error:
+            raise LrsError(
+                errno.EINVAL, f"DSS {name}: not an SQLite database; name the DSS file, or one that does not exist yet"
+            ) from error
+        except _NOT_NOW as error:
+            raise _unavailable(name, error) from error
+        return cls(db, name)
+
+    def close(self) -> None:
+        """Close the file; the last process to do so folds the log into it."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, type_: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def path(self) -> str:
+        return self._path
+
+    def commit(self, batch: Sequence[Operation[Any]]) -> list[Outcome]:
+        """Execute `batch` in one transaction; when this returns it is on the disk.
+
+        The answer holds for each operation its result, or the `LrsError` that refused it: that one did
+        nothing, the others did.
+
+        Raises:
+            DssUnavailableError: nothing of the batch was done; it may be tried again.
+        """
+        writing = any(type(operation) in WRITES for operation in batch)
+        try:
+            self._roll_back()  # What an earlier roll-back could not: it is never left half done.
+            self._db.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
+            try:
+                outcomes = [self._attempt(operation) for operation in batch]
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
+        except _NOT_NOW as error:
+            raise _unavailable(self._path, error) from error
+        return outcomes
+
+    def execute(self, operation: Operation[T]) -> T:
+        """Commit one operation and return its result; raises also the `LrsError` that refused it."""
+        (outcome,) = self.commit([operation])
+        if isinstance(outcome, LrsError):
+            raise outcome
+        return cast(T, outcome)
+
+    def _attempt(self, operation: Operation[Any]) -> Outcome:
+        """The result of `operation`, or the error that refused it, with nothing of it done."""
+        if type(operation) in READS:
+            return self._result(READS[type(operation)], operation)
+        self._db.execute("SAVEPOINT operation")
+        outcome = self._result(WRITES[type(operation)], operation)
+        if isinstance(outcome, LrsError):
+            self._db.execute("ROLLBACK TO operation")
+        self._db.execute("RELEASE operation")
+        return outcome
+
+    def _result(self, handler: Handler, operation: Operation[Any]) -> Outcome:
+        try:
+            return handler(self._db, operation)
+        except LrsError as error:
+            return error
+        except (apsw.ConstraintError, UnicodeEncodeError) as error:
+            return LrsError(errno.EINVAL, f"DSS {self._path} does not accept {operation}: {error}")
+
+    def _roll_back(self) -> None:
+        # SQLite ends the transaction by itself after some errors.
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+
+def _create_file(path: Path) -> None:
+    """Make the file with our mode, if it is not there: SQLite's own would not let the group write.
+
+    A file that is there is not opened: closing it again would drop the locks that other connections of
+    this process hold on it, as POSIX has it.
+    """
+    if not path.parent.is_dir():
+        raise LrsError(
+            errno.ENOENT,
+            f"DSS {path}: its directory {path.parent} does not exist; create it, writable for the daemon's user",
+        )
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    except FileExistsError:
+        if path.is_dir():
+            raise LrsError(errno.EISDIR, f"DSS {path}: this is a directory; name a file in it") from None
+        return
+    except OSError as error:
+        number = error.errno or errno.EIO
+        raise LrsError(
+            number,
+            f"DSS {path}: cannot be created by user id {os.geteuid()}: {os.strerror(number)}; "
+            f"make {path.parent} writable for that user",
+        ) from error
+    try:
+        os.fchmod(descriptor, FILE_MODE)
+    finally:
+        os.close(descriptor)
+
+
+def _keep_write_ahead_log(db: apsw.Connection, path: str, synchronous: str) -> None:
+    mode = db.execute("PRAGMA journal_mode = WAL").get
+    if mode != "wal":
+        raise LrsError(
+            errno.EINVAL,
+            f"DSS {path}: SQLite cannot keep a write-ahead log there (journal mode is {mode}); "
+            "put the DSS on a local filesystem",
+        )
+    db.execute(f"PRAGMA synchronous = {synchronous}")
+    db.execute("PRAGMA foreign_keys = ON")
+
+
+def _unavailable(path: str, error: apsw.Error) -> DssUnavailableError:
+    return DssUnavailableError(f"DSS {path}: {error} ({type(error).__name__}); nothing was written, try again")

@@ -1,0 +1,296 @@
+"""Each operation of the DSS as SQL on the SQLite tables: one small function each, found by type.
+
+All run inside a transaction that the caller opened. One that raises `LrsError` may have written; the
+caller undoes it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
+
+import apsw
+
+from lrs_trio.dss.books import stats_to_json, strings_to_json, updated_medium
+from lrs_trio.dss.operations import (
+    AddDirectory,
+    AppendLog,
+    DeleteDirectory,
+    DeleteLocks,
+    DeviceRow,
+    MediumRow,
+    MediumUpdate,
+    Operation,
+    ReadDevice,
+    ReadDevices,
+    ReadHealthLog,
+    ReadLocks,
+    ReadMedia,
+    ReadMedium,
+    ReleaseLock,
+    ReplaceLock,
+    SetDeviceStatus,
+    TakeLock,
+    UpdateMedia,
+)
+from lrs_trio.dss.sqlite_rows import (
+    LOCK_COLUMNS,
+    SELECT_DEVICES,
+    SELECT_MEDIA,
+    WHERE_DEVICE,
+    WHERE_MEDIUM,
+    device_from_row,
+    id_columns,
+    lock_from_row,
+    medium_from_row,
+)
+from lrs_trio.errors import LrsError
+from lrs_trio.model import Lock, LockOwner, LockType, Medium, lock_id
+
+_NOW: Final = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
+
+
+# Devices and media
+
+
+def _read_devices(db: apsw.Connection, operation: ReadDevices) -> tuple[DeviceRow, ...]:
+    family = None if operation.family is None else operation.family.label
+    sql = f"{SELECT_DEVICES} WHERE (?1 IS NULL OR family = ?1) AND (?2 IS NULL OR host = ?2)"
+    rows = map(device_from_row, db.execute(sql, (family, operation.host)).fetchall())
+    return tuple(sorted(rows, key=lambda row: row.device.id))
+
+
+def _read_device(db: apsw.Connection, operation: ReadDevice) -> DeviceRow | None:
+    rows = db.execute(SELECT_DEVICES + WHERE_DEVICE, id_columns(operation.id)).fetchall()
+    return device_from_row(rows[0]) if rows else None
+
+
+def _read_media(db: apsw.Connection, operation: ReadMedia) -> tuple[MediumRow, ...]:
+    family = None if operation.family is None else operation.family.label
+    sql = f"{SELECT_MEDIA} WHERE (?1 IS NULL OR family = ?1)"
+    rows = map(medium_from_row, db.execute(sql, (family,)).fetchall())
+    return tuple(sorted(rows, key=lambda row: row.medium.id))
+
+
+def _read_medium(db: apsw.Connection, operation: ReadMedium) -> MediumRow | None:
+    rows = db.execute(SELECT_MEDIA + WHERE_MEDIUM, id_columns(operation.id)).fetchall()
+    return medium_from_row(rows[0]) if rows else None
+
+
+def _update_media(db: apsw.Connection, operation: UpdateMedia) -> tuple[Medium | None, ...]:
+    return tuple(_update_medium(db, update) for update in operation.updates)
+
+
+def _update_medium(db: apsw.Connection, update: MediumUpdate) -> Medium | None:
+    row = _read_medium(db, ReadMedium(update.id))
+    if row is None:
+        return None
+    medium = updated_medium(row.medium, update)
+    previous_stats = db.execute("SELECT stats FROM media" + WHERE_MEDIUM, id_columns(update.id)).get
+    db.execute(
+        """
+        UPDATE media SET adm_status = ?, fs_status = ?, fs_label = ?, stats = ?, tags = ?, groupings = ?,
+               put = ?, get = ?, "delete" = ?
+        """
+        + WHERE_MEDIUM,
+        (
+            medium.adm_status.value,
+            medium.fs_status.value,
+            medium.fs_label,
+            stats_to_json(medium.stats, previous_stats, medium.id),
+            strings_to_json(medium.tags),
+            strings_to_json(medium.groupings),
+            medium.put,
+            medium.get,
+            medium.delete,
+            *id_columns(medium.id),
+        ),
+    )
+    return medium
+
+
+def _set_device_status(db: apsw.Connection, operation: SetDeviceStatus) -> bool:
+    bindings = (operation.adm_status.value, *id_columns(operation.id))
+    db.execute("UPDATE device SET adm_status = ?" + WHERE_DEVICE, bindings)
+    return db.changes() > 0
+
+
+def _add_directory(db: apsw.Connection, operation: AddDirectory) -> None:
+    device, medium = operation.device, operation.medium
+    if _read_device(db, ReadDevice(device.id)) is not None:
+        raise LrsError(errno.EEXIST, f"device {device.id} is in the DSS already; delete it first to add it anew")
+    if _read_medium(db, ReadMedium(medium.id)) is not None:
+        raise LrsError(errno.EEXIST, f"medium {medium.id} is in the DSS already; delete it first to add it anew")
+    db.execute(
+        "INSERT INTO device (family, model, id, host, adm_status, path, library) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            device.id.family.label,
+            device.model,
+            device.id.name,
+            device.host,
+            device.adm_status.value,
+            device.path,
+            device.id.library,
+        ),
+    )
+    db.execute(
+        """
+        INSERT INTO media (family, model, id, adm_status, fs_type, fs_label, address_type, fs_status, stats, tags,
+                           put, get, "delete", library, groupings)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        """,
+        (
+            medium.id.family.label,
+            medium.model,
+            medium.id.name,
+            medium.adm_status.value,
+            medium.fs_type.label,
+            medium.fs_label,
+            medium.address_type.label,
+            medium.fs_status.value,
+            stats_to_json(medium.stats, "{}", medium.id),
+            strings_to_json(medium.tags),
+            medium.put,
+            medium.get,
+            medium.delete,
+            medium.id.library,
+            strings_to_json(medium.groupings),
+        ),
+    )
+
+
+def _delete_directory(db: apsw.Connection, operation: DeleteDirectory) -> None:
+    device, medium = operation.device, operation.medium
+    if _read_device(db, ReadDevice(device)) is None:
+        raise LrsError(errno.ENOENT, f"device {device} is not in the DSS; nothing was deleted")
+    for type_, resource in ((LockType.DEVICE, device), (LockType.MEDIA, medium)):
+        holder = _lock_on(db, type_, lock_id(resource))
+        if holder is not None:
+            raise LrsError(
+                errno.EBUSY,
+                f"{type_.value} {resource} is in use, {holder.owner} holds a lock on it; "
+                "lock the directory so that the daemon lets go of it, then delete it",
+            )
+    db.execute("DELETE FROM device" + WHERE_DEVICE, id_columns(device))
+    db.execute("DELETE FROM media" + WHERE_MEDIUM, id_columns(medium))
+
+
+# Locks
+
+
+def _lock_on(db: apsw.Connection, type_: LockType, id_: str) -> Lock | None:
+    sql = f"SELECT {LOCK_COLUMNS} FROM lock WHERE type = ? AND id = ?"
+    rows = db.execute(sql, (type_.value, id_)).fetchall()
+    return lock_from_row(rows[0]) if rows else None
+
+
+def _same_row(found: Lock | None, expected: Lock) -> bool:
+    """A lock is known by its key, its owner and when it was taken: a new one of the same owner differs."""
+    return found is not None and (found.owner, found.timestamp) == (expected.owner, expected.timestamp)
+
+
+def _read_locks(db: apsw.Connection, operation: ReadLocks) -> tuple[Lock, ...]:
+    sql = f"SELECT {LOCK_COLUMNS} FROM lock WHERE ?1 IS NULL OR hostname = ?1 ORDER BY type, id"
+    return tuple(map(lock_from_row, db.execute(sql, (operation.host,)).fetchall()))
+
+
+def _take_lock(db: apsw.Connection, operation: TakeLock) -> Lock | None:
+    id_, owner = lock_id(operation.resource), operation.owner
+    holder = _lock_on(db, operation.type, id_)
+    if holder is None:
+        db.execute(
+            "INSERT INTO lock (type, id, hostname, owner) VALUES (?, ?, ?, ?)",
+            (operation.type.value, id_, owner.host, owner.pid),
+        )
+        return None
+    if holder.is_weak and holder.owner.host == owner.host:
+        _change_owner(db, holder, operation.owner)
+        return None
+    return None if holder.owner == owner else holder
+
+
+def _change_owner(db: apsw.Connection, lock: Lock, owner: LockOwner) -> None:
+    db.execute(
+        f"UPDATE lock SET hostname = ?, owner = ?, timestamp = {_NOW}, is_weak = 0 WHERE type = ? AND id = ?",
+        (owner.host, owner.pid, lock.type.value, lock.id),
+    )
+
+
+def _replace_lock(db: apsw.Connection, operation: ReplaceLock) -> bool:
+    expected = operation.expected
+    if not _same_row(_lock_on(db, expected.type, expected.id), expected):
+        return False
+    _change_owner(db, expected, operation.owner)
+    return True
+
+
+def _release_lock(db: apsw.Connection, operation: ReleaseLock) -> bool:
+    owner = operation.owner
+    db.execute(
+        "DELETE FROM lock WHERE type = ? AND id = ? AND (is_weak OR (hostname = ? AND owner = ?))",
+        (operation.type.value, lock_id(operation.resource), owner.host, owner.pid),
+    )
+    return db.changes() > 0
+
+
+def _delete_locks(db: apsw.Connection, operation: DeleteLocks) -> int:
+    deleted = 0
+    for lock in operation.locks:
+        if _same_row(_lock_on(db, lock.type, lock.id), lock):
+            db.execute("DELETE FROM lock WHERE type = ? AND id = ?", (lock.type.value, lock.id))
+            deleted += 1
+    return deleted
+
+
+# The operation log
+
+
+def _append_log(db: apsw.Connection, operation: AppendLog) -> None:
+    entry = operation.entry
+    db.execute(
+        "INSERT INTO logs (family, device, medium, errno, cause, message, library) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            entry.device.family.label,
+            entry.device.name,
+            entry.medium,
+            entry.errno,
+            entry.cause,
+            entry.message,
+            entry.device.library,
+        ),
+    )
+
+
+def _read_health_log(db: apsw.Connection, operation: ReadHealthLog) -> tuple[int, ...]:
+    columns: dict[str, str | None] = {"device": operation.device, "medium": operation.medium}
+    asked = {column: name for column, name in columns.items() if name is not None}
+    conditions = "".join(f" AND {column} = ?" for column in asked)
+    # By rowid, the order of insertion: times may step backwards with the clock of the host.
+    sql = f"SELECT errno FROM logs WHERE family = ? AND library = ?{conditions} ORDER BY rowid"
+    bindings = (operation.family.label, operation.library, *asked.values())
+    rows = cast("list[tuple[int]]", db.execute(sql, bindings).fetchall())
+    return tuple(number for (number,) in rows)
+
+
+Handler = Callable[[apsw.Connection, Any], object]
+
+READS: Final[Mapping[type[Operation[Any]], Handler]] = {
+    ReadDevices: _read_devices,
+    ReadDevice: _read_device,
+    ReadMedia: _read_media,
+    ReadMedium: _read_medium,
+    ReadLocks: _read_locks,
+    ReadHealthLog: _read_health_log,
+}
+WRITES: Final[Mapping[type[Operation[Any]], Handler]] = {
+    TakeLock: _take_lock,
+    ReplaceLock: _replace_lock,
+    ReleaseLock: _release_lock,
+    DeleteLocks: _delete_locks,
+    UpdateMedia: _update_media,
+    SetDeviceStatus: _set_device_status,
+    AddDirectory: _add_directory,
+    DeleteDirectory: _delete_directory,
+    AppendLog: _append_log,
+}

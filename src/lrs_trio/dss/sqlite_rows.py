@@ -1,0 +1,92 @@
+"""Rows of the SQLite tables as values of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from lrs_trio.dss.books import stats_from_json, strings_from_json
+from lrs_trio.dss.operations import DeviceRow, MediumRow
+from lrs_trio.model import (
+    AddressType,
+    AdmStatus,
+    Device,
+    Family,
+    FsStatus,
+    FsType,
+    Lock,
+    LockOwner,
+    LockType,
+    Medium,
+    ResourceId,
+)
+
+Row = Sequence[Any]
+
+LOCK_COLUMNS: Final = "lock.type, lock.id, hostname, owner, timestamp, is_weak, last_locate"
+
+# Ending in the columns of the lock, NULL where there is none.
+SELECT_DEVICES: Final = f"""
+SELECT family, device.id, library, host, path, adm_status, model, {LOCK_COLUMNS}
+FROM device LEFT JOIN lock ON lock.type = 'device' AND lock.id = device.id || '_' || library
+"""
+SELECT_MEDIA: Final = f"""
+SELECT family, media.id, library, fs_type, adm_status, fs_status, fs_label, address_type, model, stats, tags,
+       groupings, put, get, "delete", {LOCK_COLUMNS}
+FROM media LEFT JOIN lock ON lock.type = 'media' AND lock.id = media.id || '_' || library
+"""
+WHERE_DEVICE: Final = " WHERE family = ? AND device.id = ? AND library = ?"
+WHERE_MEDIUM: Final = " WHERE family = ? AND media.id = ? AND library = ?"
+
+
+def id_columns(resource: ResourceId) -> tuple[str, str, str]:
+    """The key of `resource`'s row, as `WHERE_DEVICE` and `WHERE_MEDIUM` ask for it."""
+    return resource.family.label, resource.name, resource.library
+
+
+def seconds_from_text(text: str) -> float:
+    """A time as the DSS stores it, UTC text, in seconds since the epoch."""
+    return datetime.fromisoformat(f"{text}+00:00").timestamp()
+
+
+def lock_from_row(row: Row) -> Lock:
+    type_, id_, hostname, owner, timestamp, is_weak, last_locate = row
+    return Lock(
+        LockType(type_),
+        id_,
+        LockOwner(hostname, owner),
+        seconds_from_text(timestamp),
+        bool(is_weak),
+        None if last_locate is None else seconds_from_text(last_locate),
+    )
+
+
+def device_from_row(row: Row) -> DeviceRow:
+    family, name, library, host, path, adm_status, model, *lock = row
+    id_ = ResourceId(Family.from_label(family), name, library)
+    device = Device(id_, host, path, AdmStatus(adm_status), model)
+    return DeviceRow(device, None if lock[0] is None else lock_from_row(lock))
+
+
+def medium_from_row(row: Row) -> MediumRow:
+    """Raises `LrsError` EINVAL where the figures in the row are malformed."""
+    family, name, library, fs_type, adm_status, fs_status, fs_label, address_type, model = row[:9]
+    stats, tags, groupings, put, get, delete, *lock = row[9:]
+    id_ = ResourceId(Family.from_label(family), name, library)
+    medium = Medium(
+        id_,
+        FsType[fs_type],
+        AdmStatus(adm_status),
+        FsStatus(fs_status),
+        fs_label,
+        AddressType[address_type],
+        model,
+        stats_from_json(stats, id_),
+        strings_from_json(tags),
+        strings_from_json(groupings),
+        bool(put),
+        bool(get),
+        bool(delete),
+    )
+    return MediumRow(medium, None if lock[0] is None else lock_from_row(lock))

@@ -1,0 +1,38 @@
+"""Errors that carry an errno, so that a client always gets a number and a person a sentence."""
+
+from __future__ import annotations
+
+import os
+
+
+class LrsError(OSError):
+    """An operation that could not be done: `errno` says why to a program, the text to a person."""
+
+    def __init__(self, errno: int, message: str) -> None:
+        super().__init__(errno, message)
+
+
+class ProtocolError(Exception):
+    """A peer sent bytes that are not the protocol; its connection is closed."""
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the text names the file, the key, the value and what is allowed."""
+
+
+class DssUnavailableError(Exception):
+    """The DSS did not take an operation this time; it is tried again."""
+
+
+class AlreadyRunningError(LrsError):
+    """Another daemon holds what this one needs to start."""
+
+
+def describe(error: BaseException) -> str:
+    """`error` in one line: the message, with the errno's meaning where it says more."""
+    if isinstance(error, LrsError):
+        return str(error.strerror)
+    if isinstance(error, OSError) and error.errno is not None:
+        text = os.strerror(error.errno)
+        return f"{error.filename}: {text}" if error.filename else text
+    return str(error) or type(error).__name__

@@ -1,0 +1,136 @@
+"""What happens in the daemon, as records that anybody may watch.
+
+The daemon's parts emit events; statistics, traces and displays subscribe. An event that nobody listens
+to is never built. Subscribers are called at once, in the emitter's own step: they must return quickly,
+must not raise, and must not change the state of what they watch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+EVENTS_VERSION = 1
+"""Version of the kinds' names and of the fields' meanings, for whoever writes events down."""
+
+
+class EventKind(Enum):
+    """What happened. The values are names that last: they may be written to files."""
+
+    REQUEST_RECEIVED = "request.received"
+    """`request` names its type; `count` is the media that it asks for, where it asks for some."""
+    ALLOCATION_GRANTED = "allocation.granted"
+    """The response leaves and the I/O becomes ongoing (note 9)."""
+    ALLOCATION_REFUSED = "allocation.refused"
+    ALLOCATION_WITHDRAWN = "allocation.withdrawn"
+    """The client has gone, or the request was cancelled, before the response left."""
+
+    RELEASE_TO_SYNC = "release.to_sync"
+    """One medium of a release that waits for a sync: `size` bytes in `count` extents (note 1)."""
+    RELEASE_NO_SYNC = "release.no_sync"
+    """One medium of a release that waits for nothing: `size` bytes in `count` extents."""
+    RELEASE_FINISHED = "release.finished"
+    """All media of a release are synced and their books committed; the response leaves."""
+    RELEASE_FAILED = "release.failed"
+
+    SYNC_REQUESTED = "sync.requested"
+    """A device takes in one sub-request of a release: `size` bytes in `count` extents."""
+    SYNC_STARTED = "sync.started"
+    """A physical sync begins; `count` sub-requests wait for it."""
+    SYNC_FINISHED = "sync.finished"
+    """It served `size` bytes in `count` extents; `detail` is its duration in seconds."""
+    SYNC_FAILED = "sync.failed"
+
+    LOADED = "medium.loaded"
+    LOAD_FAILED = "medium.load_failed"
+    UNLOADED = "medium.unloaded"
+    UNLOAD_FAILED = "medium.unload_failed"
+    MOUNTED = "medium.mounted"
+    MOUNT_FAILED = "medium.mount_failed"
+    UNMOUNTED = "medium.unmounted"
+    UNMOUNT_FAILED = "medium.unmount_failed"
+    FORMATTED = "medium.formatted"
+    FORMAT_FAILED = "medium.format_failed"
+
+    DEVICE_ADDED = "device.added"
+    DEVICE_LOCKED = "device.locked"
+    DEVICE_FAILED = "device.failed"
+    DEVICE_REMOVED = "device.removed"
+    """The last event of a device's life here, however it ended."""
+
+    CONNECTION_OPENED = "connection.opened"
+    CONNECTION_CLOSED = "connection.closed"
+    PROTOCOL_ERROR = "connection.protocol_error"
+    """A peer sent what is not the protocol; `detail` says what."""
+
+    DRAIN_BEGUN = "drain.begun"
+    DRAIN_ENDED = "drain.ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened; fields that do not apply are empty or 0.
+
+    `time` is in seconds of the hub's clock. `size` is in bytes, negative for deletions. `errno` is
+    positive. `family` is a label, `device` and `medium` are names, `request` is a request's type in
+    capitals (``WRITE``, ``RELEASE``, ``PING``...), `client` names a connection to a person.
+    """
+
+    time: float
+    kind: EventKind
+    family: str = ""
+    device: str = ""
+    medium: str = ""
+    request: str = ""
+    client: str = ""
+    size: int = 0
+    count: int = 0
+    errno: int = 0
+    detail: str = ""
+
+
+class Events:
+    """Hands every event to all subscribers, in the order of their subscription.
+
+    `now` gives the time of an event, in seconds; the daemon passes its only clock.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._subscribers: tuple[Callable[[Event], None], ...] = ()
+
+    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `callback` with every event from now on; returns what ends that."""
+
+        # Compared by identity: one callback may be subscribed twice, and each ends its own.
+        def subscriber(event: Event) -> None:
+            callback(event)
+
+        self._subscribers += (subscriber,)
+
+        def unsubscribe() -> None:
+            self._subscribers = tuple(kept for kept in self._subscribers if kept is not subscriber)
+
+        return unsubscribe
+
+    def emit(
+        self,
+        kind: EventKind,
+        *,
+        family: str = "",
+        device: str = "",
+        medium: str = "",
+        request: str = "",
+        client: str = "",
+        size: int = 0,
+        count: int = 0,
+        errno: int = 0,
+        detail: str = "",
+    ) -> None:
+        """Tell the subscribers that `kind` has happened now."""
+        if not self._subscribers:
+            return
+        event = Event(self._now(), kind, family, device, medium, request, client, size, count, errno, detail)
+        for subscriber in self._subscribers:
+            subscriber(event)

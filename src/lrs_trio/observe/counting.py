@@ -1,0 +1,121 @@
+"""Keeps the daemon's counters by watching its events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lrs_trio.events import Event, EventKind, Events
+from lrs_trio.observe.stats import Counter, Stats
+
+REQUESTS = ("READ", "WRITE", "FORMAT", "RELEASE", "NOTIFY", "PING", "MONITOR", "CONFIGURE", "STAT", "STATUS")
+"""The types of requests. The last one is ours, the others are those that clients of Phobos know."""
+
+DEVICE_COUNTERS = (
+    "nb_mount",
+    "mount_errors",
+    "nb_umount",
+    "umount_error",
+    "nb_load",
+    "load_errors",
+    "nb_unload",
+    "unload_errors",
+    "nb_format",
+    "format_errors",
+    "requested_sync",
+    "effective_sync",
+    "sync_errors",
+    "total_tosync_size",
+    "total_tosync_extents",
+)
+
+COUNTED = {
+    EventKind.MOUNTED: ("nb_mount",),
+    EventKind.MOUNT_FAILED: ("nb_mount", "mount_errors"),
+    EventKind.UNMOUNTED: ("nb_umount",),
+    EventKind.UNMOUNT_FAILED: ("nb_umount", "umount_error"),
+    EventKind.LOADED: ("nb_load",),
+    EventKind.LOAD_FAILED: ("nb_load", "load_errors"),
+    EventKind.UNLOADED: ("nb_unload",),
+    EventKind.UNLOAD_FAILED: ("nb_unload", "unload_errors"),
+    EventKind.FORMATTED: ("nb_format",),
+    EventKind.FORMAT_FAILED: ("nb_format", "format_errors"),
+    EventKind.SYNC_REQUESTED: ("requested_sync",),
+    EventKind.SYNC_STARTED: ("effective_sync",),
+    EventKind.SYNC_FAILED: ("sync_errors",),
+    EventKind.SYNC_FINISHED: (),
+    EventKind.DEVICE_ADDED: (),
+}
+"""What of a device counts one more at each event. An attempt counts however it ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToSync:
+    """What waits for the next sync of a device: sub-requests, their bytes, their extents."""
+
+    requests: int
+    size: int
+    extents: int
+
+
+def follow_events(stats: Stats, events: Events, to_sync: Callable[[str, str], ToSync]) -> Callable[[], None]:
+    """Keep the request and device counters of `stats` up to date; returns what ends that.
+
+    A device's metrics appear with its first event and vanish when it is removed. `to_sync` is asked,
+    only when the figures are shown, what waits on the device of that family label and that name.
+    """
+    return events.subscribe(_Counting(stats, to_sync).note)
+
+
+class _Counting:
+    def __init__(self, stats: Stats, to_sync: Callable[[str, str], ToSync]) -> None:
+        self._stats = stats
+        self._to_sync = to_sync
+        self._devices: dict[tuple[str, str], dict[str, Counter]] = {}
+        self._requests = {name: stats.counter("req", "count", {"request": name}) for name in REQUESTS}
+        self._media_requested = {
+            name: stats.counter("req", "media_requested", {"request": name}) for name in ("READ", "WRITE")
+        }
+        release = {"request": "RELEASE"}
+        self._to_sync_media = stats.counter("req", "tosync_media_cnt", release)
+        self._to_sync_size = stats.counter("req", "tosync_size", release)
+        self._to_sync_extents = stats.counter("req", "tosync_extents", release)
+        self._no_sync_media = stats.counter("req", "nosync_media_cnt", release)
+        self._no_sync_size = stats.counter("req", "nosync_size", release)
+
+    def note(self, event: Event) -> None:
+        match event.kind:
+            case EventKind.REQUEST_RECEIVED:
+                self._requests[event.request].add()
+                if event.request in self._media_requested:
+                    self._media_requested[event.request].add(event.count)
+            case EventKind.RELEASE_TO_SYNC:
+                self._to_sync_media.add()
+                self._to_sync_size.add(event.size)
+                self._to_sync_extents.add(event.count)
+            case EventKind.RELEASE_NO_SYNC:
+                self._no_sync_media.add()
+                self._no_sync_size.add(event.size)
+            case EventKind.DEVICE_REMOVED:
+                if self._devices.pop((event.family, event.device), None) is not None:
+                    self._stats.unregister("dev", {"family": event.family, "device": event.device})
+            case kind if kind in COUNTED:
+                self._note_device(event)
+
+    def _note_device(self, event: Event) -> None:
+        counters = self._devices.get((event.family, event.device))
+        if counters is None:
+            counters = self._devices[event.family, event.device] = self._register(event.family, event.device)
+        for name in COUNTED[event.kind]:
+            counters[name].add()
+        if event.kind is EventKind.SYNC_FINISHED:
+            counters["total_tosync_size"].add(event.size)
+            counters["total_tosync_extents"].add(event.count)
+
+    def _register(self, family: str, device: str) -> dict[str, Counter]:
+        tags = {"family": family, "device": device}
+        counters = {name: self._stats.counter("dev", name, tags) for name in DEVICE_COUNTERS}
+        self._stats.computed("dev", "tosync_count", lambda: self._to_sync(family, device).requests, tags)
+        self._stats.computed("dev", "tosync_size", lambda: self._to_sync(family, device).size, tags)
+        self._stats.computed("dev", "tosync_extents", lambda: self._to_sync(family, device).extents, tags)
+        return counters

@@ -1,0 +1,1 @@
+"""The family task and its pure decisions: which medium, which device, which order."""

@@ -1,0 +1,284 @@
+"""Which medium and which device for which request: pure decisions over plain data (notes 2.5f, 6, 7, 8).
+
+One pass looks at the waiting requests in their order. Each either takes what it needs from the offers,
+or waits and claims the slots that it could use, so that nobody behind it takes them (decision 3), or can
+never be served and is refused. Nothing is held between two passes: a request that waits holds no device,
+so two requests can never wait for each other.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from lrs_trio.errors import LrsError
+from lrs_trio.model import AdmStatus, FsStatus, FsType, Medium, ReadOperation, RequestKind, ResourceId
+from lrs_trio.wire.messages import Format, ReadAllocation, WriteAllocation, WriteMedium
+
+FILESYSTEM_OF_FAMILY = (FsType.LTFS, FsType.POSIX, FsType.RADOS)
+"""By family number: the one filesystem that the family's adapters know."""
+
+
+@dataclass(slots=True)
+class VolumeOffer:
+    """Bytes of one volume: `free` as last measured, `available` less what is reserved or claimed."""
+
+    free: int
+    available: int
+
+
+@dataclass(slots=True)
+class Offer:
+    """What one device can give in this pass; taking and claiming lower it.
+
+    `slots` is how many grants may be added now, `load` how many there are. `writes` and `reads` say
+    which kinds may be added; they differ only where kinds do not mix.
+    """
+
+    device: ResourceId
+    medium: Medium
+    volume: VolumeOffer
+    serving: bool
+    idle: bool
+    slots: int
+    load: int
+    mixes: bool = True
+    kinds: frozenset[RequestKind] = frozenset({RequestKind.READ, RequestKind.WRITE})
+    formatting: bool = False
+
+    def open_to(self, kind: RequestKind) -> bool:
+        return self.slots > 0 and kind in self.kinds
+
+    def take(self, kind: RequestKind, reserve: int) -> None:
+        self.slots -= 1
+        self.load += 1
+        self.idle = False
+        self.volume.available -= reserve
+        if not self.mixes:
+            self.kinds = frozenset({kind})
+
+    def claim(self, reserve: int) -> None:
+        """Keep one slot for an earlier request. Where kinds do not mix, any newcomer could delay it: keep all."""
+        self.slots = self.slots - 1 if self.mixes else 0
+        self.idle = False
+        self.volume.available -= reserve
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """One medium chosen; `reserve` bytes are set aside on it."""
+
+    offer: Offer
+    reserve: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    takes: tuple[Take, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Not now. The claims are what must not be given to later requests."""
+
+    claims: tuple[Take, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Never:
+    error: LrsError
+
+
+Outcome = Placed | Waits | Never
+
+
+def place_write(
+    request: WriteAllocation,
+    offers: Sequence[Offer],
+    *,
+    groupings: bool = False,
+    excluded: frozenset[ResourceId] = frozenset(),
+) -> Outcome:
+    """Choose one medium for each of the request's, all different (note 7, decision 7).
+
+    `groupings` tells whether the family honours them; a grouping is a wish that gives way when no
+    medium bears it. `excluded` names devices that may not be chosen.
+    """
+    if groupings and request.grouping:
+        grouped = [offer for offer in offers if request.grouping in offer.medium.groupings]
+        outcome = _place_write(request, grouped, excluded)
+        if isinstance(outcome, Placed):
+            return outcome
+    return _place_write(request, offers, excluded)
+
+
+def _place_write(request: WriteAllocation, offers: Sequence[Offer], excluded: frozenset[ResourceId]) -> Outcome:
+    wanted = request.media
+    suitable = [[offer for offer in offers if _may_write(request, medium, offer)] for medium in wanted]
+    refusal = _no_medium(suitable) or _no_space(request, suitable)
+    if refusal is not None:
+        return Never(refusal)
+    served = [[o for o in candidates if o.serving and o.device not in excluded] for candidates in suitable]
+    if None in match(served, lambda offers, _: offers):
+        return Never(LrsError(errno.ENODEV, "no usable device holds a medium that this write could go to"))
+    chosen = match(
+        [[offer for offer in candidates if offer.open_to(RequestKind.WRITE)] for candidates in served],
+        lambda candidates, slot: _preferred(
+            candidates, wanted[slot], whole=request.no_split or _fits(wanted[slot], served[slot])
+        ),
+    )
+    takes = tuple(
+        Take(offer, min(wanted[slot].size, max(offer.volume.available, 0)))
+        for slot, offer in enumerate(chosen)
+        if offer is not None
+    )
+    if len(takes) == len(wanted):
+        return Placed(takes)
+    blocked = [_blocked(served[slot], {t.offer.device for t in takes}) for slot, o in enumerate(chosen) if o is None]
+    return Waits(takes + tuple(Take(offer) for offer in blocked if offer is not None))
+
+
+def place_read(request: ReadAllocation, offers: Sequence[Offer], absent: dict[ResourceId, LrsError]) -> Outcome:
+    """Choose `n_required` of the media, in the client's order as far as they are free (note 6).
+
+    `absent` says of media that are in no device here why they cannot be read.
+    """
+    by_medium = {offer.medium.id: offer for offer in offers}
+    usable: list[Offer] = []
+    first_error: LrsError | None = None
+    for medium in request.media:
+        offer = by_medium.get(medium)
+        error = absent.get(medium, _no_device(medium)) if offer is None else _read_error(request.operation, offer)
+        if error is None and offer is not None:
+            usable.append(offer)
+        first_error = first_error or error
+    if len(usable) < request.n_required:
+        return Never(first_error or LrsError(errno.EINVAL, "more media are required than were named"))
+    ready = [offer for offer in usable if offer.open_to(RequestKind.READ)][: request.n_required]
+    takes = tuple(Take(offer) for offer in ready)
+    if len(takes) == request.n_required:
+        return Placed(takes)
+    missing = request.n_required - len(takes)
+    blocked = [offer for offer in usable if offer not in ready and offer.slots > 0][:missing]
+    return Waits(takes + tuple(Take(offer) for offer in blocked))
+
+
+def place_format(request: Format, offers: Sequence[Offer], absent: LrsError | None) -> Outcome:
+    """The device that holds the medium, once nothing else goes on there (note 5)."""
+    offer = next((offer for offer in offers if offer.medium.id == request.medium), None)
+    if offer is None:
+        return Never(absent or _no_device(request.medium))
+    medium = offer.medium
+    if request.fs_type is not FILESYSTEM_OF_FAMILY[medium.id.family]:
+        return Never(LrsError(errno.EINVAL, f"{medium.id}: this family cannot be formatted as {request.fs_type.label}"))
+    if medium.fs_status is not FsStatus.BLANK:
+        text = f"{medium.id}: is {medium.fs_status.value}, only a blank medium is formatted"
+        return Never(LrsError(errno.EINVAL, text))
+    if offer.formatting:
+        return Never(LrsError(errno.EINVAL, f"{medium.id}: is being formatted already"))
+    if not offer.serving:
+        return Never(_no_device(medium.id))
+    if offer.idle and offer.slots > 0:
+        return Placed((Take(offer),))
+    return Waits((Take(offer),))
+
+
+def read_error(operation: ReadOperation, medium: Medium) -> LrsError | None:
+    """Why `medium` may not be read or deleted from, if so."""
+    if medium.fs_status is FsStatus.IMPORTING and operation is ReadOperation.READ:
+        return None
+    allowed = medium.get if operation is ReadOperation.READ else medium.delete
+    if not allowed:
+        flag = "get" if operation is ReadOperation.READ else "delete"
+        return LrsError(errno.EPERM, f"{medium.id}: its access flags do not allow {flag}")
+    if medium.fs_status is FsStatus.BLANK:
+        return LrsError(errno.EINVAL, f"{medium.id}: is blank; format it first")
+    if medium.adm_status is not AdmStatus.UNLOCKED:
+        return LrsError(errno.EPERM, f"{medium.id}: is {medium.adm_status.value}; unlock it first")
+    return None
+
+
+def match(
+    candidates: Sequence[Sequence[Offer]], order: Callable[[Sequence[Offer], int], Iterable[Offer]]
+) -> list[Offer | None]:
+    """Give every slot an offer of its own, as many as possible, each the best in `order` that this leaves.
+
+    Augmenting paths: taking the best for one slot after the other can fail where an assignment exists,
+    and a request that looks unservable would wait for ever.
+    """
+    taken: dict[ResourceId, int] = {}
+    chosen: list[Offer | None] = [None] * len(candidates)
+    ordered = [list(order(offers, slot)) for slot, offers in enumerate(candidates)]
+
+    def assign(slot: int, seen: set[ResourceId]) -> bool:
+        for offer in ordered[slot]:
+            if offer.device in seen:
+                continue
+            seen.add(offer.device)
+            holder = taken.get(offer.device)
+            if holder is None or assign(holder, seen):
+                taken[offer.device] = slot
+                chosen[slot] = offer
+                return True
+        return False
+
+    for slot in range(len(candidates)):
+        assign(slot, set())
+    return chosen
+
+
+def _may_write(request: WriteAllocation, wanted: WriteMedium, offer: Offer) -> bool:
+    medium = offer.medium
+    statuses = (FsStatus.EMPTY,) if wanted.empty_medium else (FsStatus.EMPTY, FsStatus.USED)
+    return (
+        medium.put
+        and medium.adm_status is AdmStatus.UNLOCKED
+        and medium.fs_status in statuses
+        and (request.library is None or medium.id.library == request.library)
+        and set(wanted.tags) <= set(medium.tags)
+    )
+
+
+def _no_medium(suitable: Sequence[Sequence[Offer]]) -> LrsError | None:
+    if None not in match(suitable, lambda offers, _: offers):
+        return None
+    return LrsError(errno.ENOSPC, "there are not enough unlocked, formatted media that fit this write and are not full")
+
+
+def _no_space(request: WriteAllocation, suitable: Sequence[Sequence[Offer]]) -> LrsError | None:
+    for wanted, candidates in zip(request.media, suitable, strict=True):
+        volumes = {id(offer.volume): offer.volume.free for offer in candidates}
+        total = max(volumes.values(), default=0) if request.no_split else sum(volumes.values())
+        if total < wanted.size or total == 0:
+            return LrsError(
+                errno.ENOSPC, f"{wanted.size} bytes are wanted, {total} bytes are free on the media that fit"
+            )
+    return None
+
+
+def _fits(wanted: WriteMedium, served: Sequence[Offer]) -> bool:
+    """Whether some medium has room for all of it, once what others have reserved there is released."""
+    return any(offer.volume.free >= wanted.size for offer in served)
+
+
+def _preferred(candidates: Sequence[Offer], wanted: WriteMedium, *, whole: bool) -> list[Offer]:
+    """The least busy device first, then the least space left over; unless `whole`, else the largest part."""
+    free = [offer for offer in candidates if offer.volume.available > 0]
+    fits = [offer for offer in free if offer.volume.available >= wanted.size]
+    if fits or whole:
+        return sorted(fits, key=lambda offer: (offer.load, offer.volume.available))
+    return sorted(free, key=lambda offer: -offer.volume.available)
+
+
+def _blocked(served: Sequence[Offer], taken: set[ResourceId]) -> Offer | None:
+    """A device with a slot that this request could not use yet: for its kind, or for want of space."""
+    return next((offer for offer in served if offer.slots > 0 and offer.device not in taken), None)
+
+
+def _read_error(operation: ReadOperation, offer: Offer) -> LrsError | None:
+    return read_error(operation, offer.medium) or (None if offer.serving else _no_device(offer.medium.id))
+
+
+def _no_device(medium: ResourceId) -> LrsError:
+    return LrsError(errno.ENODEV, f"{medium}: is in no usable device of this host")

@@ -1,0 +1,201 @@
+"""A release: what a client gives back, synced, accounted for and answered once (notes 1, 2.1, 2.5, 4.4)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import structlog
+import trio
+
+from lrs_trio.devices.departure import Departure
+from lrs_trio.devices.grant import Grant, GrantState
+from lrs_trio.devices.to_sync import SubRequest, SyncStatus
+from lrs_trio.dss.operations import Dss, UpdateMedia
+from lrs_trio.errors import LrsError, describe
+from lrs_trio.events import EventKind, Events
+from lrs_trio.model import RequestKind, ResourceId
+from lrs_trio.scheduling.client import Client
+from lrs_trio.scheduling.requests import Held, shutting_down
+from lrs_trio.wire.messages import Failed, Release, Released, ReleasedMedium, Response, ResponseBody
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """One medium of the release that waits for a sync: what the notes keep in a release container (2.1)."""
+
+    grant: Grant
+    waiting: SubRequest
+    settled: trio.Event
+
+    @property
+    def medium(self) -> ResourceId:
+        return self.grant.medium
+
+
+class ReleaseRequest:
+    """One release of one client.
+
+    `begin` is the state change, done at once when the release is received. `run` awaits the syncs and
+    writes the books; it is only needed when `begin` says so. Releases without a medium to sync are
+    never answered, whatever happens (note 1).
+    """
+
+    def __init__(self, client: Client, request_id: int, body: Release, dss: Dss, events: Events) -> None:
+        self.client = client
+        self._request_id = request_id
+        self._body = body
+        self._dss = dss
+        self._events = events
+        self._parts: list[Part] = []
+        self._answered = False
+
+    def begin(self, is_attached: Callable[[ResourceId], bool], groupings: Callable[[ResourceId], bool]) -> bool:
+        """Give the grants back and let what was written wait for its sync; ``True`` if `run` has to follow.
+
+        `is_attached` tells whether a medium is in a device of this host, `groupings` whether its family
+        keeps groupings. The first element that is wrong fails the release; the others are still
+        released, and nothing of it is synced for this client.
+        """
+        error: OSError | None = None
+        released: list[tuple[Grant, ReleasedMedium]] = []
+        for element in self._body.media:
+            grant = self.client.holdings.find(element.medium, self._kind_of_grant())
+            named_before = any(grant is earlier for earlier, _ in released)
+            if grant is None or grant.state is not GrantState.ONGOING or named_before:
+                error = error or self._not_held(element.medium, is_attached(element.medium), grant)
+                continue
+            if not self._body.partial:
+                self.client.holdings.remove(grant)
+            if element.rc != 0 and element.to_sync:
+                error = error or LrsError(abs(element.rc), f"{element.medium}: the client reported an error")
+            released.append((grant, element))
+        if error is not None:
+            log.info("release failed", client=str(self.client), error=describe(error))
+        for grant, element in released:
+            self._release(grant, element, groupings(element.medium), cancelled=error is not None)
+        if error is not None:
+            self._fail(error)
+        return bool(self._parts)
+
+    async def run(self) -> None:
+        """Wait for one grouped sync per medium, commit the books of all of them, answer."""
+        try:
+            await self._wait_for_syncs()
+            await self._write_books()
+        except* OSError as group:
+            self._fail(_first(group))
+        else:
+            self._succeed()
+        finally:
+            for part in self._parts:
+                if part.waiting.status is SyncStatus.DONE:
+                    part.grant.device.release_settled(1)
+            # Only a forced end of the daemon gets here without an answer.
+            self._fail(shutting_down())
+
+    def _release(self, grant: Grant, element: ReleasedMedium, groupings: bool, *, cancelled: bool) -> None:
+        device = grant.device
+        waits = element.to_sync and not cancelled
+        if self._body.partial:
+            if not waits:
+                return
+            device.move_grant(grant, GrantState.RESERVED)
+        else:
+            # What no sync of this release will cover may still have been written.
+            device.end_grant(grant, dirty=grant.kind is RequestKind.WRITE and not waits)
+        if not waits:
+            return
+        settled = trio.Event()
+        waiting = SubRequest(
+            element.size_written,
+            element.extents_written,
+            element.grouping if groupings else None,
+            on_settled=settled.set,
+        )
+        self._parts.append(Part(grant, waiting, settled))
+        device.add_release(waiting, at_once=self._body.partial)
+
+    async def _wait_for_syncs(self) -> None:
+        if len(self._parts) == 1:
+            await _wait_for_sync(self._parts[0])
+            return
+        # The first error cancels the siblings: what still waits leaves its device's set (note 2.5d).
+        async with trio.open_nursery() as nursery:
+            for part in self._parts:
+                nursery.start_soon(_wait_for_sync, part)
+
+    async def _write_books(self) -> None:
+        """Add sizes and counts of all media in one transaction, so that nothing is ever half counted."""
+        rows = await self._dss.execute(
+            UpdateMedia(
+                tuple(
+                    replace(
+                        part.grant.device.figures(),
+                        add_objects=part.waiting.extents,
+                        add_logical=part.waiting.size,
+                        add_groupings=(part.waiting.grouping,) if part.waiting.grouping else (),
+                    )
+                    for part in self._parts
+                )
+            )
+        )
+        for part, row in zip(self._parts, rows, strict=True):
+            if row is None:
+                raise LrsError(errno.ENOENT, f"{part.medium}: was deleted from the DSS while it was written")
+            part.grant.device.medium_changed(row)
+
+    def _succeed(self) -> None:
+        media = tuple(part.medium for part in self._parts)
+        self._answer(Released(media, self._body.kind, self._body.partial))
+
+    def _fail(self, error: OSError) -> None:
+        if not self._answered and any(element.to_sync for element in self._body.media):
+            self._answer(Failed(-(error.errno or errno.EIO), self._body.kind))
+
+    def _answer(self, body: ResponseBody) -> None:
+        """Answer once. After a partial release all media are the client's again just before (decision 5)."""
+        self._answered = True
+        if isinstance(body, Failed):
+            self._events.emit(EventKind.RELEASE_FAILED, count=len(self._parts), errno=-body.rc)
+        else:
+            self._events.emit(EventKind.RELEASE_FINISHED, count=len(self._parts))
+        response = Response(self._request_id, body)
+        reserved = tuple(part.grant for part in self._parts if part.grant.state is GrantState.RESERVED)
+        departure = Departure(self.client.outbox, response, reserved, _nothing)
+        for grant in reserved:
+            grant.holder = Held(self.client, departure)
+        departure.offer()
+
+    def _kind_of_grant(self) -> RequestKind:
+        reads = (RequestKind.READ, RequestKind.RELEASE_READ)
+        return RequestKind.READ if self._body.kind in reads else RequestKind.WRITE
+
+    def _not_held(self, medium: ResourceId, attached: bool, grant: Grant | None) -> LrsError:
+        if grant is not None:
+            return LrsError(errno.EINVAL, f"{medium}: is in a partial release already")
+        if attached:
+            return LrsError(errno.EINVAL, f"{medium}: is not held by this connection")
+        return LrsError(errno.ENODEV, f"{medium}: is in no device of this host")
+
+
+async def _wait_for_sync(part: Part) -> None:
+    try:
+        await part.settled.wait()
+    finally:
+        if part.waiting.status is SyncStatus.TODO:
+            part.grant.device.cancel_release(part.waiting)
+    if part.waiting.error is not None:
+        raise part.waiting.error
+
+
+def _first(group: ExceptionGroup[OSError]) -> OSError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, ExceptionGroup) else error
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,100 @@
+"""What a family looks like from outside: for the monitor request, and for `lrs status`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import trio
+
+from lrs_trio.devices.device import DeviceTask
+from lrs_trio.errors import describe
+from lrs_trio.model import RequestKind
+from lrs_trio.scheduling.client import Client
+from lrs_trio.scheduling.family import FamilyScheduler
+
+
+def monitor(family: FamilyScheduler) -> list[dict[str, object]]:
+    """One object per device, with the keys that existing tools read."""
+    return [_monitored(device) for device in family.devices.values()]
+
+
+def _monitored(device: DeviceTask) -> dict[str, object]:
+    report: dict[str, object] = {
+        "name": device.row.path,
+        "library": device.id.library,
+        "device": device.id.name.partition(":")[2],
+        "serial": device.id.name,
+        "currently_dedicated_to": "RWF",
+        "adm_status": device.row.adm_status.value,
+        "address": 0,
+        "ongoing_io": device.state.ongoing + device.state.reserved > 0,
+    }
+    if device.medium is not None:
+        report["mount_path"] = device.root
+        report["media"] = device.medium.id.name
+    return report
+
+
+def family_status(family: FamilyScheduler) -> dict[str, object]:
+    """The family's part of `lrs status`; ages are seconds, sizes bytes."""
+    now = trio.current_time()
+    kinds = (RequestKind.WRITE, RequestKind.READ, RequestKind.FORMAT)
+    return {
+        "family": family.family.label,
+        "queued": {kind.name.lower(): family.queue.count(kind) for kind in kinds},
+        "waiting": [
+            {
+                "kind": request.kind.name.lower(),
+                "state": request.state.value,
+                **_client(request.client),
+                "age_s": round(now - request.since, 3),
+            }
+            for request in sorted(family.live, key=lambda request: request.serial)
+        ],
+        "devices": [_device_status(device, now) for device in family.devices.values()],
+    }
+
+
+def _device_status(device: DeviceTask, now: float) -> dict[str, object]:
+    state, medium = device.state, device.medium
+    since = state.to_sync.since
+    return {
+        "name": device.id.name,
+        "path": device.row.path,
+        "library": device.id.library,
+        "status": state.status.value,
+        "stopping": state.stopping,
+        "adm_status": device.row.adm_status.value,
+        "reason": describe(state.error) if state.error is not None else device.waiting_for,
+        "medium": medium.id.name if medium else None,
+        "medium_adm_status": medium.adm_status.value if medium else None,
+        "fs_status": medium.fs_status.value if medium else None,
+        "root": device.root,
+        "planned": state.planned,
+        "ongoing": state.ongoing,
+        "reserved": state.reserved,
+        "max_concurrent_io": state.max_concurrent_io,
+        "grants": [
+            {
+                "kind": grant.kind.name.lower(),
+                "state": grant.state.value,
+                **_client(grant.holder.client),
+                "age_s": round(now - grant.since, 3),
+            }
+            for grant in sorted(state.grants, key=lambda grant: grant.since)
+        ],
+        "to_sync": {
+            "requests": len(state.to_sync),
+            "bytes": state.to_sync.size,
+            "age_s": None if since is None else round(now - since, 3),
+        },
+        "syncing": state.syncing is not None,
+        "free": state.volume.free,
+        "reserved_bytes": state.volume.reserved,
+    }
+
+
+def _client(client: object) -> Mapping[str, object]:
+    if isinstance(client, Client):
+        return {"client": client.serial, "pid": client.pid, "uid": client.uid}
+    return {"client": str(client), "pid": None, "uid": None}

@@ -1,0 +1,108 @@
+"""One connection: a reader task and a sender task around one stream.
+
+Whatever a client does, only its own connection may suffer: bytes that are not the protocol, a stream
+that breaks, and responses that nobody reads all end here.
+"""
+
+from __future__ import annotations
+
+import errno
+
+import structlog
+import trio
+from lrs_trio.errors import ProtocolError
+from lrs_trio.events import EventKind, Events
+from lrs_trio.model import RequestKind
+from lrs_trio.scheduling.client import Client
+from lrs_trio.server.dispatch import Dispatcher
+from lrs_trio.server.outbox import CHUNK, ResponseChannel
+from lrs_trio.settings import ServerSettings
+from lrs_trio.wire.codec import MalformedRequestError, decode_request
+from lrs_trio.wire.framing import FrameDecoder
+from lrs_trio.wire.messages import Failed, Response
+
+log = structlog.get_logger()
+
+READ_SIZE = 64 * 1024
+FRAMES_PER_TURN = 32
+"""Requests of one connection that are handled before the others get a turn."""
+
+
+class Connection:
+    """Runs until the client leaves, misbehaves, or the server stops it."""
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        client: Client,
+        outbox: ResponseChannel,
+        dispatcher: Dispatcher,
+        settings: ServerSettings,
+        events: Events,
+    ) -> None:
+        self.client = client
+        self._stream = stream
+        self._outbox = outbox
+        self._dispatcher = dispatcher
+        self._settings = settings
+        self._events = events
+        self._reading = trio.CancelScope()
+
+    def stop(self) -> None:
+        """Read no more; the connection ends when its responses are flushed."""
+        self._reading.cancel(reason="the server stops")
+
+    async def run(self, releases: trio.Nursery) -> None:
+        """Serve the client. Release tasks go to `releases`: what is written is accounted for without its writer."""
+        self._events.emit(EventKind.CONNECTION_OPENED, request=str(self.client))
+        try:
+            async with self._stream, trio.open_nursery() as nursery:
+                nursery.start_soon(self._send, name=f"sender of {self.client}")
+                try:
+                    with self._reading:
+                        await self._read(nursery, releases)
+                finally:
+                    self.client.leave()
+                    self._outbox.close()
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            log.debug("connection broken", client=str(self.client))
+        except* trio.TooSlowError:
+            log.warning(
+                "connection closed: the client does not read its responses",
+                client=str(self.client),
+                unsent=len(self._outbox),
+                seconds=self._settings.slow_client_s,
+            )
+        except* ProtocolError as group:
+            log.warning("connection closed", client=str(self.client), error=str(group.exceptions[0]))
+            self._events.emit(EventKind.PROTOCOL_ERROR, request=str(self.client), detail=str(group.exceptions[0]))
+        finally:
+            self._events.emit(EventKind.CONNECTION_CLOSED, request=str(self.client))
+
+    async def _read(self, nursery: trio.Nursery, releases: trio.Nursery) -> None:
+        decoder = FrameDecoder(self._settings.max_frame_bytes)
+        while data := await self._stream.receive_some(READ_SIZE):
+            for handled, payload in enumerate(decoder.feed(data), start=1):
+                if self._outbox.full:
+                    await self._outbox.wait_room()
+                self._handle(payload, nursery, releases)
+                if handled % FRAMES_PER_TURN == 0:
+                    await trio.lowlevel.checkpoint()
+        if not decoder.at_boundary():
+            raise ProtocolError("the connection ended inside a frame")
+
+    def _handle(self, payload: bytes, nursery: trio.Nursery, releases: trio.Nursery) -> None:
+        try:
+            request = decode_request(payload)
+        except MalformedRequestError as error:
+            log.info("malformed request", client=str(self.client), error=str(error))
+            kind = RequestKind.WRITE if error.kind is None else error.kind
+            self._outbox.respond(Response(error.request_id, Failed(-errno.EINVAL, kind)))
+            return
+        self._dispatcher.dispatch(self.client, request, nursery, releases)
+
+    async def _send(self) -> None:
+        while frames := await self._outbox.take():
+            for start in range(0, len(frames), CHUNK):
+                with trio.fail_after(self._settings.slow_client_s):
+                    await self._stream.send_all(frames[start : start + CHUNK])

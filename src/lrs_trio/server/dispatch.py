@@ -1,0 +1,224 @@
+"""From a decoded request to whoever answers it."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+import trio
+from lrs_trio.dss.operations import Dss
+from lrs_trio.errors import LrsError, describe
+from lrs_trio.events import EventKind, Events
+from lrs_trio.model import Family, RequestKind, ResourceId
+from lrs_trio.observe.stats import Stats
+from lrs_trio.scheduling.client import Client
+from lrs_trio.scheduling.family import FamilyScheduler
+from lrs_trio.scheduling.release import ReleaseRequest
+from lrs_trio.scheduling.report import monitor
+from lrs_trio.scheduling.requests import Allocation, FamilyRequest, FormatRequest, NotifyRequest, shutting_down
+from lrs_trio.server.configuration import LiveConfiguration
+from lrs_trio.wire.messages import (
+    Configure,
+    Failed,
+    Format,
+    Monitor,
+    Monitored,
+    Notify,
+    Ping,
+    Pong,
+    ReadAllocation,
+    Release,
+    Request,
+    Response,
+    ResponseBody,
+    Stat,
+    Statistics,
+    Status,
+    StatusReport,
+    WriteAllocation,
+)
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What requests are answered from. `status` makes the daemon's own report."""
+
+    families: Mapping[Family, FamilyScheduler]
+    dss: Dss
+    events: Events
+    stats: Stats
+    status: Callable[[], Mapping[str, object]]
+
+
+class Dispatcher:
+    """Answers at once what needs no device, and hands the rest over.
+
+    Everything here returns at once, so a release is always read, however busy the families are.
+    """
+
+    def __init__(self, services: Services, max_requests_per_connection: int) -> None:
+        self.accepts_releases = True
+        self._services = services
+        self._limit = max_requests_per_connection
+        self._configuration = LiveConfiguration()
+        self._serial = 0
+        self._immediate: dict[type, Callable[..., ResponseBody]] = {
+            Ping: lambda body: Pong(body.value),
+            Monitor: self._monitor,
+            Stat: self._stat,
+            Configure: self._configuration.answer,
+            Status: lambda body: StatusReport(json.dumps(services.status())),
+        }
+
+    def dispatch(self, client: Client, request: Request, nursery: trio.Nursery, releases: trio.Nursery) -> None:
+        """Take care of `request`: tasks that end with the client go to `nursery`, release tasks to `releases`."""
+        body = request.body
+        self._count(body)
+        immediate = self._immediate.get(type(body))
+        if immediate is not None:
+            self._answer_at_once(client, request, immediate)
+        elif isinstance(body, Release):
+            self._release(client, request, body, releases)
+        elif isinstance(body, WriteAllocation | ReadAllocation | Format | Notify):
+            self._submit(client, request, body, nursery)
+
+    def _answer_at_once(self, client: Client, request: Request, answer: Callable[..., ResponseBody]) -> None:
+        try:
+            body = answer(request.body)
+        except LrsError as error:
+            body = Failed(-(error.errno or errno.EINVAL), _KINDS[type(request.body)])
+        client.outbox.respond(Response(request.id, body))
+
+    def _submit(
+        self,
+        client: Client,
+        request: Request,
+        body: WriteAllocation | ReadAllocation | Format | Notify,
+        nursery: trio.Nursery,
+    ) -> None:
+        kind = _KINDS[type(body)]
+        silent = isinstance(body, Notify) and not body.wait
+        try:
+            family = self._family(_family_of(body))
+            if len(client.waiting) >= self._limit:
+                text = f"{client} has {self._limit} requests unanswered already"
+                raise LrsError(errno.EBUSY, text)
+        except LrsError as error:
+            log.info("request refused", client=str(client), request=kind.name.lower(), error=describe(error))
+            if not silent:
+                client.outbox.respond(Response(request.id, Failed(-(error.errno or errno.EINVAL), kind)))
+            return
+        pending = self._pending(client, request, body, family)
+        if not family.submit(pending):
+            nursery.start_soon(family.wait_submit, pending, name=f"hand-over for {client}")
+
+    def _pending(
+        self,
+        client: Client,
+        request: Request,
+        body: WriteAllocation | ReadAllocation | Format | Notify,
+        family: FamilyScheduler,
+    ) -> FamilyRequest:
+        self._serial += 1
+        now = trio.current_time()
+        if isinstance(body, Format):
+            return FormatRequest(client, request, body, self._serial, now)
+        if isinstance(body, Notify):
+            return NotifyRequest(client, request, body, self._serial, now)
+        return Allocation(client, request, body, self._serial, now, family.settings.sync.thresholds)
+
+    def _release(self, client: Client, request: Request, body: Release, releases: trio.Nursery) -> None:
+        awaited = any(element.to_sync for element in body.media)
+        if not self.accepts_releases:
+            if awaited:
+                client.outbox.respond(Response(request.id, Failed(-(shutting_down().errno or 0), body.kind)))
+            return
+        release = ReleaseRequest(client, request.id, body, self._services.dss, self._services.events)
+        if release.begin(self._is_attached, self._keeps_groupings):
+            releases.start_soon(release.run, name=f"release of {client}")
+
+    def _is_attached(self, medium: ResourceId) -> bool:
+        family = self._services.families.get(medium.family)
+        return family is not None and family.is_attached(medium)
+
+    def _keeps_groupings(self, medium: ResourceId) -> bool:
+        family = self._services.families.get(medium.family)
+        return family is not None and family.settings.groupings
+
+    def _family(self, family: Family) -> FamilyScheduler:
+        scheduler = self._services.families.get(family)
+        if scheduler is None:
+            raise LrsError(errno.EINVAL, f"family {family.label} is not served here")
+        return scheduler
+
+    def _monitor(self, body: Monitor) -> Monitored:
+        return Monitored(json.dumps(monitor(self._family(body.family))))
+
+    def _stat(self, body: Stat) -> Statistics:
+        return Statistics(self._services.stats.dump(body.ns, body.name, body.tags))
+
+    def _count(self, body: object) -> None:
+        """Tell the observers what has arrived."""
+        events = self._services.events
+        name, media = _counted(body)
+        events.emit(EventKind.REQUEST_RECEIVED, request=name, count=media)
+        if isinstance(body, Release):
+            for element in body.media:
+                events.emit(
+                    EventKind.RELEASE_TO_SYNC if element.to_sync else EventKind.RELEASE_NO_SYNC,
+                    medium=element.medium.name,
+                    size=element.size_written,
+                    count=element.extents_written,
+                )
+
+
+_KINDS: dict[type, RequestKind] = {
+    WriteAllocation: RequestKind.WRITE,
+    ReadAllocation: RequestKind.READ,
+    Format: RequestKind.FORMAT,
+    Notify: RequestKind.NOTIFY,
+    Monitor: RequestKind.MONITOR,
+    Configure: RequestKind.CONFIGURE,
+    Stat: RequestKind.STAT,
+    # Pings and our own status have no kind of their own on the wire.
+    Ping: RequestKind.WRITE,
+    Status: RequestKind.WRITE,
+}
+
+
+def _counted(body: object) -> tuple[str, int]:
+    """The name under which a request is counted, and how many media it asks for."""
+    if isinstance(body, WriteAllocation):
+        return "WRITE", len(body.media)
+    if isinstance(body, ReadAllocation):
+        return "READ", body.n_required
+    return type(body).__name__.upper(), 0
+
+
+def _family_of(body: WriteAllocation | ReadAllocation | Format | Notify) -> Family:
+    """The family that `body` is for.
+
+    Raises:
+        LrsError: EINVAL if the request contradicts itself.
+    """
+    if isinstance(body, WriteAllocation):
+        if not body.media:
+            raise LrsError(errno.EINVAL, "a write of no medium")
+        return body.family
+    if isinstance(body, Format):
+        return body.medium.family
+    if isinstance(body, Notify):
+        return body.resource.family
+    media = body.media
+    if len(set(media)) != len(media):
+        raise LrsError(errno.EINVAL, "a medium is named twice")
+    if not 1 <= body.n_required <= len(media):
+        raise LrsError(errno.EINVAL, f"{body.n_required} of {len(media)} media are required")
+    if len({medium.family for medium in media}) != 1:
+        raise LrsError(errno.EINVAL, "media of several families in one request")
+    return media[0].family

@@ -1,0 +1,81 @@
+"""The response channel of one connection (note 2.2): filled at once, drained by the connection's sender."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import trio
+from lrs_trio.devices.departure import Departure
+from lrs_trio.wire.codec import encode_response
+from lrs_trio.wire.framing import encode_frame
+from lrs_trio.wire.messages import Response
+
+CHUNK = 16 * 1024
+"""Bytes handed to the socket at a time: large enough to answer a burst in one go, small enough that a
+client which reads slowly is seen to make progress."""
+
+
+class ResponseChannel:
+    """Responses that have not left yet.
+
+    Answering never waits, so a slow client holds up neither a device nor another client. The channel is
+    bounded all the same: the reader takes no further request while more than `capacity` responses are
+    unsent, and what can still arrive then is one answer for each request that is outstanding already.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._unsent: deque[Response | Departure] = deque()
+        self._filled = trio.Event()
+        self._drained = trio.Event()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._unsent)
+
+    @property
+    def full(self) -> bool:
+        return len(self._unsent) >= self._capacity
+
+    def respond(self, response: Response) -> None:
+        self._put(response)
+
+    def offer(self, departure: Departure) -> None:
+        self._put(departure)
+
+    def close(self) -> None:
+        """Accept no more; `take` still hands out what is there."""
+        self._closed = True
+        self._filled.set()
+        self._drained.set()
+
+    async def wait_room(self) -> None:
+        """Return once fewer than `capacity` responses are unsent, or none will ever be sent."""
+        while self.full and not self._closed:
+            self._drained = trio.Event()
+            await self._drained.wait()
+
+    async def take(self) -> bytes:
+        """The next frames to send, at least one and about `CHUNK` bytes at most; empty when it is over.
+
+        Taking is the moment at which a response leaves: the grants in it become ongoing here.
+        """
+        while True:
+            frames = bytearray()
+            while self._unsent and len(frames) < CHUNK:
+                item = self._unsent.popleft()
+                response = item.depart() if isinstance(item, Departure) else item
+                if response is not None:
+                    frames += encode_frame(encode_response(response))
+            if not self.full:
+                self._drained.set()
+            if frames or (self._closed and not self._unsent):
+                return bytes(frames)
+            if not self._unsent:
+                self._filled = trio.Event()
+                await self._filled.wait()
+
+    def _put(self, item: Response | Departure) -> None:
+        if not self._closed:
+            self._unsent.append(item)
+            self._filled.set()

@@ -1,0 +1,1 @@
+"""Adapters to what stores the bytes, behind three small protocols."""

@@ -1,0 +1,131 @@
+"""One syncfs for all directories of one filesystem that wait for one (decision 13).
+
+A syncfs writes back the whole filesystem, so what was written to one directory is durable after a
+syncfs of another, if it started after the writing. What it does not do is report to the one what it
+reports to the other: a write-back error goes once to each descriptor, at its own next syncfs. A directory
+is therefore served by another one's syncfs only where that proves that its own would succeed as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import trio
+
+
+@dataclass(eq=False, slots=True)
+class Member:
+    """One directory, from open to close."""
+
+    proven: int | None = None
+    """The epoch in which this one's last own syncfs began, if it succeeded."""
+
+
+@dataclass(slots=True)
+class ErrorEpochs:
+    """Which members are known to have no write-back error waiting to be reported.
+
+    An epoch is a time without failure and without newcomers. Members with an own success within one
+    epoch have seen the same errors, namely all: after that a success of any of them says that there
+    was nothing new for any of them.
+    """
+
+    current: int = 0
+
+    def joined(self) -> None:
+        """A member has opened its descriptor: an error that others have not seen may be hidden from it."""
+        self.current += 1
+
+    def begin(self, member: Member) -> int:
+        """An own syncfs of `member` begins; until it succeeds nothing is known about that member."""
+        member.proven = None
+        return self.current
+
+    def succeeded(self, member: Member, began: int) -> None:
+        """`began` is what `begin` returned."""
+        member.proven = began
+
+    def failed(self) -> None:
+        self.current += 1
+
+    def knows(self, member: Member) -> bool:
+        """Whether a success of another member, now, says that `member` would have had one as well."""
+        return member.proven == self.current
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    member: Member
+    served: bool = False
+
+
+@dataclass(slots=True)
+class VolumeSync:
+    """The syncs of the directories of one filesystem."""
+
+    members: int = 0
+    epochs: ErrorEpochs = field(default_factory=ErrorEpochs)
+    _calls: dict[_Call, None] = field(default_factory=dict)
+    _running: int = 0
+    _ended: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
+
+    async def sync(self, member: Member, syncfs: Callable[[], Awaitable[None]]) -> None:
+        """Return when what `member`'s directory held at the time of the call is durable.
+
+        Either `syncfs` is called in the caller's own task, or another caller's that starts from now on
+        stands for it. While one runs, callers gather for the next. If the one they count on fails or is
+        cancelled they go on without it, so that nobody gets an error that its own descriptor has not
+        reported, and nobody waits for a task that has gone.
+
+        Raises:
+            OSError: `syncfs` raised it.
+        """
+        call = _Call(member)
+        self._calls[call] = None
+        try:
+            while not call.served:
+                if self._running and self.epochs.knows(member):
+                    await self._ended.park()
+                else:
+                    await self._run(call, syncfs)
+        finally:
+            del self._calls[call]
+
+    async def _run(self, call: _Call, syncfs: Callable[[], Awaitable[None]]) -> None:
+        waiting = tuple(self._calls)
+        began = self.epochs.begin(call.member)
+        self._running += 1
+        try:
+            await syncfs()
+        except OSError:
+            self.epochs.failed()
+            raise
+        else:
+            self.epochs.succeeded(call.member, began)
+            call.served = True
+            for other in waiting:
+                other.served = other.served or self.epochs.knows(other.member)
+        finally:
+            self._running -= 1
+            self._ended.unpark_all()
+
+
+class SharedSync:
+    """The filesystems of one process, by device number."""
+
+    def __init__(self) -> None:
+        self._volumes: dict[int, VolumeSync] = {}
+
+    def join(self, device: int) -> VolumeSync:
+        """The syncs of the filesystem `device`, for one more directory that has just been opened on it."""
+        volume = self._volumes.setdefault(device, VolumeSync())
+        volume.members += 1
+        volume.epochs.joined()
+        return volume
+
+    def leave(self, device: int) -> None:
+        volume = self._volumes[device]
+        volume.members -= 1
+        if not volume.members:
+            del self._volumes[device]

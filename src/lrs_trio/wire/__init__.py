@@ -1,0 +1,1 @@
+"""The wire: framing and messages, without I/O."""

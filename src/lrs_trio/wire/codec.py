@@ -1,0 +1,506 @@
+"""Messages to bytes and back: protobuf outside, typed requests and responses inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import IntEnum
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from lrs_trio.errors import ProtocolError
+from lrs_trio.model import (
+    AddressType,
+    ConfigureOperation,
+    Family,
+    FsType,
+    NotifyOperation,
+    ReadOperation,
+    RequestKind,
+    ResourceId,
+    SyncThresholds,
+)
+from lrs_trio.wire import lrs_pb2 as pb
+from lrs_trio.wire import messages as m
+
+_TWO_64 = 1 << 64
+_TWO_63 = 1 << 63
+_NANOSECONDS = 1_000_000_000
+
+M = TypeVar("M", bound=Message)
+
+
+class MalformedRequestError(Exception):
+    """A request that can be parsed but lacks a part or contradicts itself; its sender gets EINVAL.
+
+    `kind` names the request in the error response, ``None`` if it cannot be told.
+    """
+
+    def __init__(self, request_id: int, kind: RequestKind | None, message: str) -> None:
+        super().__init__(message)
+        self.request_id = request_id
+        self.kind = kind
+
+
+class _MissingError(Exception):
+    """A part that must be there is not, or has a value that nobody knows."""
+
+
+def decode_request(message: bytes) -> m.Request:
+    """The request in `message`.
+
+    Raises:
+        ProtocolError: it is no request, or has no id, so that nobody could be answered.
+        MalformedRequestError: it is one, but cannot be understood.
+    """
+    parsed = _parse(pb.Request(), message)
+    if not parsed.HasField("id"):
+        raise ProtocolError("a request without an id")
+    bodies = {field.name: value for field, value in parsed.ListFields() if field.name in _REQUEST_BODIES}
+    name = next(iter(bodies), "")
+    if len(bodies) != 1:
+        what = " and ".join(bodies) or "nothing that this daemon knows"
+        raise MalformedRequestError(parsed.id, _KINDS.get(name), f"the request asks for {what}")
+    try:
+        body = _REQUEST_BODIES[name](bodies[name])
+    except _MissingError as error:
+        raise MalformedRequestError(parsed.id, _KINDS.get(name), f"{name}: {error}") from None
+    return m.Request(
+        parsed.id,
+        body,
+        qos=parsed.qos if parsed.HasField("qos") else None,
+        priority=parsed.priority if parsed.HasField("priority") else None,
+    )
+
+
+def decode_response(message: bytes) -> m.Response:
+    """The response in `message`.
+
+    Raises:
+        ProtocolError: it is no response, or an incomplete one.
+    """
+    parsed = _parse(pb.Response(), message)
+    bodies = [(field.name, value) for field, value in parsed.ListFields() if field.name in _RESPONSE_BODIES]
+    if not parsed.HasField("request_id") or len(bodies) != 1:
+        raise ProtocolError("a response without an id or with other than one body")
+    name, value = bodies[0]
+    try:
+        return m.Response(parsed.request_id, _RESPONSE_BODIES[name](value))
+    except _MissingError as error:
+        raise ProtocolError(f"a response that lacks a part: {error}") from None
+
+
+def encode_request(request: m.Request) -> bytes:
+    message = pb.Request(id=request.id, qos=request.qos, priority=request.priority)
+    _ENCODERS[type(request.body)](message, request.body)
+    return message.SerializeToString()
+
+
+def encode_response(response: m.Response) -> bytes:
+    message = pb.Response(request_id=response.request_id)
+    _ENCODERS[type(response.body)](message, response.body)
+    return message.SerializeToString()
+
+
+def _parse(message: M, data: bytes) -> M:
+    try:
+        message.ParseFromString(data)
+    except DecodeError as error:
+        raise ProtocolError(f"not a message of this protocol: {error}") from None
+    return message
+
+
+def _require(message: Message, *names: str) -> None:
+    for name in names:
+        if not message.HasField(name):
+            raise _MissingError(f"{name} is missing or unknown")
+
+
+def _optional(message: Message, name: str) -> str | None:
+    return getattr(message, name) if message.HasField(name) else None
+
+
+def _signed(number: int) -> int:
+    return number - _TWO_64 if number >= _TWO_63 else number
+
+
+def _unsigned(number: int) -> int:
+    return number % _TWO_64
+
+
+# Parts that several messages have.
+
+
+def _resource(message: pb.ResourceId) -> ResourceId:
+    _require(message, "family", "name", "library")
+    return ResourceId(Family(message.family), message.name, message.library)
+
+
+def _resources(messages: Iterable[pb.ResourceId]) -> tuple[ResourceId, ...]:
+    return tuple(map(_resource, messages))
+
+
+def _pb_resource(resource: ResourceId) -> pb.ResourceId:
+    return pb.ResourceId(family=_number(resource.family), name=resource.name, library=resource.library)
+
+
+def _thresholds(message: pb.SyncThreshold) -> SyncThresholds:
+    _require(message, "requests", "bytes", "seconds", "nanoseconds")
+    age = message.seconds + message.nanoseconds / _NANOSECONDS
+    return SyncThresholds(age=age, requests=message.requests, size=message.bytes)
+
+
+def _pb_thresholds(thresholds: SyncThresholds) -> pb.SyncThreshold:
+    seconds, nanoseconds = divmod(round(thresholds.age * _NANOSECONDS), _NANOSECONDS)
+    return pb.SyncThreshold(
+        requests=thresholds.requests, bytes=thresholds.size, seconds=seconds, nanoseconds=nanoseconds
+    )
+
+
+def _number(member: IntEnum) -> Any:
+    """The model's enumerations carry the wire's numbers; the generated code has types of its own for them."""
+    return member.value
+
+
+# Requests.
+
+
+def _write(message: pb.WriteAllocation) -> m.WriteAllocation:
+    _require(message, "family", "prevent_duplicate", "no_split")
+    return m.WriteAllocation(
+        tuple(map(_write_medium, message.media)),
+        Family(message.family),
+        message.prevent_duplicate,
+        _optional(message, "library"),
+        message.no_split,
+        _optional(message, "grouping"),
+    )
+
+
+def _write_medium(message: pb.WriteAllocation.Medium) -> m.WriteMedium:
+    _require(message, "size", "empty_medium")
+    return m.WriteMedium(message.size, tuple(message.tags), message.empty_medium)
+
+
+def _read(message: pb.ReadAllocation) -> m.ReadAllocation:
+    _require(message, "n_required", "operation")
+    return m.ReadAllocation(message.n_required, _resources(message.media), ReadOperation(message.operation))
+
+
+def _release(message: pb.Release) -> m.Release:
+    _require(message, "partial", "kind")
+    return m.Release(tuple(map(_released_medium, message.media)), RequestKind(message.kind), message.partial)
+
+
+def _released_medium(message: pb.Release.Medium) -> m.ReleasedMedium:
+    _require(message, "medium", "rc", "size_written", "extents_written", "to_sync")
+    return m.ReleasedMedium(
+        _resource(message.medium),
+        message.rc,
+        _signed(message.size_written),
+        _signed(message.extents_written),
+        message.to_sync,
+        _optional(message, "grouping"),
+    )
+
+
+def _format(message: pb.Format) -> m.Format:
+    _require(message, "medium", "fs_type", "unlock", "force")
+    return m.Format(_resource(message.medium), FsType(message.fs_type), message.unlock, message.force)
+
+
+def _notify(message: pb.Notify) -> m.Notify:
+    _require(message, "resource", "operation", "wait")
+    return m.Notify(_resource(message.resource), NotifyOperation(message.operation), message.wait)
+
+
+def _monitor(message: pb.Monitor) -> m.Monitor:
+    _require(message, "family")
+    return m.Monitor(Family(message.family))
+
+
+def _configure(message: pb.Configure) -> m.Configure:
+    _require(message, "operation", "configuration")
+    return m.Configure(ConfigureOperation(message.operation), message.configuration)
+
+
+def _stat(message: pb.Stat) -> m.Stat:
+    return m.Stat(_optional(message, "ns"), _optional(message, "name"), _optional(message, "tags"))
+
+
+_REQUEST_BODIES: dict[str, Callable[..., m.RequestBody]] = {
+    "write": _write,
+    "read": _read,
+    "release": _release,
+    "format": _format,
+    "notify": _notify,
+    "ping": m.Ping,
+    "monitor": _monitor,
+    "configure": _configure,
+    "stat": _stat,
+    "status": lambda message: m.Status(),
+}
+
+_KINDS = {
+    "write": RequestKind.WRITE,
+    "read": RequestKind.READ,
+    "release": RequestKind.RELEASE_WRITE,
+    "format": RequestKind.FORMAT,
+    "notify": RequestKind.NOTIFY,
+    "monitor": RequestKind.MONITOR,
+    "configure": RequestKind.CONFIGURE,
+    "stat": RequestKind.STAT,
+}
+
+
+def _put_write(request: pb.Request, body: m.WriteAllocation) -> None:
+    request.write.CopyFrom(
+        pb.WriteAllocation(
+            media=[
+                pb.WriteAllocation.Medium(size=medium.size, tags=medium.tags, empty_medium=medium.empty_medium)
+                for medium in body.media
+            ],
+            family=_number(body.family),
+            prevent_duplicate=body.prevent_duplicate,
+            library=body.library,
+            no_split=body.no_split,
+            grouping=body.grouping,
+        )
+    )
+
+
+def _put_read(request: pb.Request, body: m.ReadAllocation) -> None:
+    request.read.CopyFrom(
+        pb.ReadAllocation(
+            n_required=body.n_required, media=map(_pb_resource, body.media), operation=_number(body.operation)
+        )
+    )
+
+
+def _put_release(request: pb.Request, body: m.Release) -> None:
+    request.release.CopyFrom(
+        pb.Release(
+            media=[
+                pb.Release.Medium(
+                    medium=_pb_resource(medium.medium),
+                    rc=medium.rc,
+                    size_written=_unsigned(medium.size_written),
+                    extents_written=_unsigned(medium.extents_written),
+                    to_sync=medium.to_sync,
+                    grouping=medium.grouping,
+                )
+                for medium in body.media
+            ],
+            partial=body.partial,
+            kind=_number(body.kind),
+        )
+    )
+
+
+def _put_format(request: pb.Request, body: m.Format) -> None:
+    request.format.CopyFrom(
+        pb.Format(medium=_pb_resource(body.medium), fs_type=_number(body.fs_type), unlock=body.unlock, force=body.force)
+    )
+
+
+def _put_notify(request: pb.Request, body: m.Notify) -> None:
+    request.notify.CopyFrom(
+        pb.Notify(resource=_pb_resource(body.resource), operation=_number(body.operation), wait=body.wait)
+    )
+
+
+def _put_ping(message: pb.Request | pb.Response, body: m.Ping | m.Pong) -> None:
+    message.ping = body.value
+
+
+def _put_monitor(request: pb.Request, body: m.Monitor) -> None:
+    request.monitor.family = _number(body.family)
+
+
+def _put_configure(request: pb.Request, body: m.Configure) -> None:
+    request.configure.CopyFrom(pb.Configure(operation=_number(body.operation), configuration=body.configuration))
+
+
+def _put_stat(request: pb.Request, body: m.Stat) -> None:
+    request.stat.CopyFrom(pb.Stat(ns=body.ns, name=body.name, tags=body.tags))
+
+
+def _put_status(request: pb.Request, body: m.Status) -> None:
+    request.status.SetInParent()
+
+
+# Responses.
+
+
+def _write_granted(message: pb.WriteGranted) -> m.WriteGranted:
+    thresholds = _thresholds(message.threshold) if message.HasField("threshold") else None
+    return m.WriteGranted(tuple(map(_write_granted_medium, message.media)), thresholds)
+
+
+def _write_granted_medium(message: pb.WriteGranted.Medium) -> m.GrantedMedium:
+    _require(message, "medium", "avail_size", "root", "fs_type", "address_type")
+    return m.GrantedMedium(
+        _resource(message.medium),
+        message.root,
+        FsType(message.fs_type),
+        AddressType(message.address_type),
+        message.avail_size,
+    )
+
+
+def _read_granted(message: pb.ReadGranted) -> m.ReadGranted:
+    return m.ReadGranted(tuple(map(_read_granted_medium, message.media)))
+
+
+def _read_granted_medium(message: pb.ReadGranted.Medium) -> m.GrantedMedium:
+    _require(message, "medium", "root", "fs_type", "address_type")
+    return m.GrantedMedium(
+        _resource(message.medium), message.root, FsType(message.fs_type), AddressType(message.address_type)
+    )
+
+
+def _released(message: pb.Released) -> m.Released:
+    _require(message, "partial", "kind")
+    return m.Released(_resources(message.media), RequestKind(message.kind), message.partial)
+
+
+def _formatted(message: pb.Formatted) -> m.Formatted:
+    _require(message, "medium")
+    return m.Formatted(_resource(message.medium))
+
+
+def _notified(message: pb.Notified) -> m.Notified:
+    _require(message, "resource")
+    return m.Notified(_resource(message.resource))
+
+
+def _failed(message: pb.Error) -> m.Failed:
+    _require(message, "rc", "kind")
+    return m.Failed(message.rc, RequestKind(message.kind))
+
+
+def _monitored(message: pb.Monitored) -> m.Monitored:
+    _require(message, "status")
+    return m.Monitored(message.status)
+
+
+def _configured(message: pb.Configured) -> m.Configured:
+    return m.Configured(_optional(message, "configuration"))
+
+
+def _statistics(message: pb.Statistics) -> m.Statistics:
+    _require(message, "stats")
+    return m.Statistics(message.stats)
+
+
+def _status_report(message: pb.StatusReport) -> m.StatusReport:
+    _require(message, "status")
+    return m.StatusReport(message.status)
+
+
+_RESPONSE_BODIES: dict[str, Callable[..., m.ResponseBody]] = {
+    "write": _write_granted,
+    "read": _read_granted,
+    "release": _released,
+    "format": _formatted,
+    "notify": _notified,
+    "error": _failed,
+    "ping": m.Pong,
+    "monitor": _monitored,
+    "configure": _configured,
+    "stat": _statistics,
+    "status": _status_report,
+}
+
+
+def _put_write_granted(response: pb.Response, body: m.WriteGranted) -> None:
+    response.write.CopyFrom(
+        pb.WriteGranted(
+            media=[
+                pb.WriteGranted.Medium(
+                    medium=_pb_resource(medium.medium),
+                    avail_size=medium.avail_size,
+                    root=medium.root,
+                    fs_type=_number(medium.fs_type),
+                    address_type=_number(medium.address_type),
+                )
+                for medium in body.media
+            ],
+            threshold=None if body.thresholds is None else _pb_thresholds(body.thresholds),
+        )
+    )
+
+
+def _put_read_granted(response: pb.Response, body: m.ReadGranted) -> None:
+    response.read.CopyFrom(
+        pb.ReadGranted(
+            media=[
+                pb.ReadGranted.Medium(
+                    medium=_pb_resource(medium.medium),
+                    root=medium.root,
+                    fs_type=_number(medium.fs_type),
+                    address_type=_number(medium.address_type),
+                )
+                for medium in body.media
+            ]
+        )
+    )
+
+
+def _put_released(response: pb.Response, body: m.Released) -> None:
+    response.release.CopyFrom(
+        pb.Released(media=map(_pb_resource, body.media), partial=body.partial, kind=_number(body.kind))
+    )
+
+
+def _put_formatted(response: pb.Response, body: m.Formatted) -> None:
+    response.format.medium.CopyFrom(_pb_resource(body.medium))
+
+
+def _put_notified(response: pb.Response, body: m.Notified) -> None:
+    response.notify.resource.CopyFrom(_pb_resource(body.resource))
+
+
+def _put_failed(response: pb.Response, body: m.Failed) -> None:
+    response.error.CopyFrom(pb.Error(rc=body.rc, kind=_number(body.kind)))
+
+
+def _put_monitored(response: pb.Response, body: m.Monitored) -> None:
+    response.monitor.status = body.status
+
+
+def _put_configured(response: pb.Response, body: m.Configured) -> None:
+    response.configure.CopyFrom(pb.Configured(configuration=body.configuration))
+
+
+def _put_statistics(response: pb.Response, body: m.Statistics) -> None:
+    response.stat.stats = body.stats
+
+
+def _put_status_report(response: pb.Response, body: m.StatusReport) -> None:
+    response.status.status = body.status
+
+
+_ENCODERS: dict[type, Callable[..., None]] = {
+    m.WriteAllocation: _put_write,
+    m.ReadAllocation: _put_read,
+    m.Release: _put_release,
+    m.Format: _put_format,
+    m.Notify: _put_notify,
+    m.Ping: _put_ping,
+    m.Monitor: _put_monitor,
+    m.Configure: _put_configure,
+    m.Stat: _put_stat,
+    m.Status: _put_status,
+    m.WriteGranted: _put_write_granted,
+    m.ReadGranted: _put_read_granted,
+    m.Released: _put_released,
+    m.Formatted: _put_formatted,
+    m.Notified: _put_notified,
+    m.Failed: _put_failed,
+    m.Pong: _put_ping,
+    m.Monitored: _put_monitored,
+    m.Configured: _put_configured,
+    m.Statistics: _put_statistics,
+    m.StatusReport: _put_status_report,
+}

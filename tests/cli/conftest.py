@@ -1,0 +1,67 @@
+"""A site of its own for each test, with a real daemon where the test wants one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lrs_trio.cli.demo_daemon import DemoDaemon, DemoSite, demo_site
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("LRS_")}
+TIMEOUT_S = 60
+"""Only so that a defect ends a test instead of holding it up."""
+
+Lrs = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def site() -> Iterator[DemoSite]:
+    """Settings, and two directories that nobody knows yet. Not below pytest's own: a socket's path is short."""
+    with tempfile.TemporaryDirectory(prefix="lrs-test-") as parent, demo_site(Path(parent), 2, keep=True) as made:
+        yield made
+
+
+@pytest.fixture
+def daemon(site: DemoSite) -> Iterator[DemoDaemon]:
+    """lrsd, running, with a site without directories."""
+    running = DemoDaemon(site)
+    try:
+        yield running
+    finally:
+        running.end()
+
+
+def command_line(site: DemoSite, *args: str | Path) -> list[str]:
+    return [sys.executable, "-m", "lrs_trio.cli.lrs", "--config", str(site.config), *map(str, args)]
+
+
+@pytest.fixture
+def lrs(site: DemoSite) -> Lrs:
+    """Run `lrs` on the site to its end."""
+
+    def run(*args: str | Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command_line(site, *args),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            env=ENVIRONMENT | environment,
+        )
+
+    return run
+
+
+@pytest.fixture
+def directories(site: DemoSite, daemon: DemoDaemon, lrs: Lrs) -> tuple[Path, ...]:
+    """The site's two directories, added, formatted and unlocked."""
+    for command in ("add", "format"):
+        done = lrs("dir", command, "--unlock", *site.directories)
+        assert done.returncode == 0, done.stderr
+    return site.directories

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from lrs_trio.cli.output import counted, error_lines, exit_status, human_age, human_size
+from lrs_trio.errors import DssUnavailableError, LrsError, SettingsError
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (LrsError(errno.EBUSY, "in use"), errno.EBUSY),
+        (FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/x"), errno.ENOENT),
+        (LrsError(errno.ESTALE, "stale"), errno.ESTALE),
+        (LrsError(errno.ENOKEY, "the shell uses 126 for itself"), 1),
+        (OSError("no number at all"), 1),
+        (SettingsError("bad"), 1),
+        (DssUnavailableError("later"), errno.EAGAIN),
+    ],
+)
+def test_the_exit_status_is_the_errno_where_the_shell_leaves_room(error: Exception, status: int) -> None:
+    assert exit_status(error) == status
+
+
+def test_an_error_names_its_errno() -> None:
+    assert error_lines(LrsError(errno.ENOSPC, "no room")) == ["no room [ENOSPC]"]
+
+
+def test_an_error_says_what_it_is_about_only_once() -> None:
+    assert error_lines(LrsError(errno.EINVAL, "no room"), "/a") == ["/a: no room [EINVAL]"]
+    assert error_lines(LrsError(errno.EINVAL, "/a has no room"), "/a") == ["/a has no room [EINVAL]"]
+
+
+def test_settings_errors_have_a_line_for_each_problem() -> None:
+    assert error_lines(SettingsError("one\ntwo")) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (1023 * 1024, "1.0 MiB"),
+        (250 * 2**20, "250 MiB"),
+        (-2048, "-2.0 KiB"),
+        (2**63 - 1, "8.0 EiB"),
+    ],
+)
+def test_sizes_are_short(size: int, text: str) -> None:
+    assert human_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0123, "12 ms"), (2.34, "2.3 s"), (300, "5 min"), (7200, "2 h"), (10 * 86400, "10 d")]
+)
+def test_ages_are_short(seconds: float, text: str) -> None:
+    assert human_age(seconds) == text
+
+
+def test_one_is_singular() -> None:
+    assert (counted(1, "copy", "copies"), counted(0, "copy", "copies"), counted(2, "file")) == (
+        "1 copy",
+        "0 copies",
+        "2 files",
+    )

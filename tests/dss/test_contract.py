@@ -1,0 +1,436 @@
+"""What every home of the DSS does with every operation."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+
+import pytest
+import trio
+
+from lrs_trio.dss.operations import (
+    AppendLog,
+    DeleteDirectory,
+    DeleteLocks,
+    DeviceRow,
+    Dss,
+    LogEntry,
+    MediumRow,
+    MediumUpdate,
+    ReadDevice,
+    ReadDevices,
+    ReadHealthLog,
+    ReadLocks,
+    ReadMedia,
+    ReadMedium,
+    ReleaseLock,
+    ReplaceLock,
+    SetDeviceStatus,
+    TakeLock,
+    UpdateMedia,
+)
+from lrs_trio.errors import LrsError
+from lrs_trio.model import (
+    AddressType,
+    AdmStatus,
+    Family,
+    FsStatus,
+    FsType,
+    Lock,
+    LockType,
+    MediumStats,
+    ResourceId,
+    lock_id,
+)
+
+from .samples import COMMAND, DAEMON, ELSEWHERE, HOST, LIBRARY, device_id, directory, log_entry, medium_id
+
+
+async def update(dss: Dss, change: MediumUpdate) -> None:
+    (medium,) = await dss.execute(UpdateMedia((change,)))
+    assert medium is not None
+
+
+async def lock_on(dss: Dss, type_: LockType, resource: ResourceId) -> Lock:
+    (lock,) = [
+        lock for lock in await dss.execute(ReadLocks()) if (lock.type, lock.id) == (type_, lock_id(resource))
+    ]
+    return lock
+
+
+# Devices and media
+
+
+async def test_an_added_directory_reads_back_as_it_was_given(dss: Dss) -> None:
+    given = directory()
+    medium = replace(
+        given.medium,
+        adm_status=AdmStatus.UNLOCKED,
+        fs_status=FsStatus.USED,
+        fs_label="étiquette",
+        address_type=AddressType.PATH,
+        stats=MediumStats(1, 2, 3, 4, 5, 6, 7),
+        tags=("fast", "ssd"),
+        groupings=("projet é",),
+        put=False,
+        get=True,
+        delete=False,
+    )
+    given = replace(given, medium=medium, device=replace(given.device, adm_status=AdmStatus.UNLOCKED))
+
+    await dss.execute(given)
+
+    assert await dss.execute(ReadDevice(device_id())) == DeviceRow(given.device, None)
+    assert await dss.execute(ReadMedium(medium_id())) == MediumRow(given.medium, None)
+
+
+async def test_what_is_not_there_reads_as_none(dss: Dss) -> None:
+    assert await dss.execute(ReadDevice(device_id())) is None
+    assert await dss.execute(ReadMedium(medium_id())) is None
+    assert await dss.execute(ReadDevices()) == ()
+    assert await dss.execute(ReadMedia()) == ()
+    assert await dss.execute(ReadLocks()) == ()
+
+
+async def test_devices_and_media_are_listed_by_id_family_and_host(dss: Dss) -> None:
+    there = directory("/srv/b")
+    there = replace(there, device=replace(there.device, host="store2"))
+    tape = directory("/srv/0")
+    tape = replace(
+        tape,
+        device=replace(tape.device, id=ResourceId(Family.TAPE, "drive", LIBRARY), model="ULT3580-TD8"),
+        medium=replace(tape.medium, id=ResourceId(Family.TAPE, "P00001L8", LIBRARY), fs_type=FsType.LTFS, model="LTO8"),
+    )
+    here = directory("/srv/a")
+    for addition in (there, tape, here):
+        await dss.execute(addition)
+
+    async def devices(family: Family | None = None, host: str | None = None) -> list[object]:
+        return [row.device for row in await dss.execute(ReadDevices(family, host))]
+
+    assert await devices() == [tape.device, here.device, there.device]
+    assert await devices(family=Family.DIR) == [here.device, there.device]
+    assert await devices(host=HOST) == [tape.device, here.device]
+    assert await devices(Family.DIR, "store2") == [there.device]
+    assert [row.medium for row in await dss.execute(ReadMedia())] == [tape.medium, here.medium, there.medium]
+    assert [row.medium for row in await dss.execute(ReadMedia(Family.TAPE))] == [tape.medium]
+
+
+async def test_a_directory_is_added_whole_or_not_at_all(dss: Dss) -> None:
+    await dss.execute(directory())
+    other = directory("/srv/b")
+
+    with pytest.raises(LrsError, match="device dir:legacy:store1:/srv/a is in the DSS already") as known_device:
+        await dss.execute(replace(other, device=directory().device))
+    with pytest.raises(LrsError, match="medium dir:legacy:/srv/a is in the DSS already") as known_medium:
+        await dss.execute(replace(other, medium=directory().medium))
+
+    assert known_device.value.errno == known_medium.value.errno == errno.EEXIST
+    assert len(await dss.execute(ReadDevices())) == len(await dss.execute(ReadMedia())) == 1
+
+
+async def test_a_value_that_no_table_takes_is_refused_and_nothing_of_it_is_kept(dss: Dss) -> None:
+    given = directory()
+    too_long = replace(given, medium=replace(given.medium, fs_label="x" * 33))
+
+    with pytest.raises(LrsError) as refused:
+        await dss.execute(too_long)
+
+    assert refused.value.errno == errno.EINVAL
+    assert await dss.execute(ReadDevices()) == ()
+
+
+async def test_a_directory_is_deleted_with_its_medium(dss: Dss) -> None:
+    await dss.execute(directory("/srv/a"))
+    await dss.execute(directory("/srv/b"))
+
+    await dss.execute(DeleteDirectory(device_id("/srv/a"), medium_id("/srv/a")))
+
+    assert [row.device.id for row in await dss.execute(ReadDevices())] == [device_id("/srv/b")]
+    assert [row.medium.id for row in await dss.execute(ReadMedia())] == [medium_id("/srv/b")]
+
+
+async def test_deleting_an_unknown_directory_is_an_error(dss: Dss) -> None:
+    with pytest.raises(LrsError) as unknown:
+        await dss.execute(DeleteDirectory(device_id(), medium_id()))
+    assert unknown.value.errno == errno.ENOENT
+
+
+@pytest.mark.parametrize(("type_", "resource"), [(LockType.DEVICE, device_id()), (LockType.MEDIA, medium_id())])
+async def test_a_directory_somebody_holds_is_not_deleted(dss: Dss, type_: LockType, resource: ResourceId) -> None:
+    await dss.execute(directory())
+    await dss.execute(TakeLock(type_, resource, DAEMON))
+
+    with pytest.raises(LrsError, match="pid 4711 on store1 holds a lock") as busy:
+        await dss.execute(DeleteDirectory(device_id(), medium_id()))
+
+    assert busy.value.errno == errno.EBUSY
+    assert await dss.execute(ReadDevice(device_id())) is not None
+    assert await dss.execute(ReadMedium(medium_id())) is not None
+
+
+async def test_a_device_status_is_set(dss: Dss) -> None:
+    await dss.execute(directory("/srv/a"))
+    await dss.execute(directory("/srv/b"))
+
+    assert await dss.execute(SetDeviceStatus(device_id("/srv/a"), AdmStatus.FAILED)) is True
+    assert await dss.execute(SetDeviceStatus(device_id("/srv/c"), AdmStatus.FAILED)) is False
+
+    statuses = [row.device.adm_status for row in await dss.execute(ReadDevices())]
+    assert statuses == [AdmStatus.FAILED, AdmStatus.LOCKED]
+
+
+# The books of a medium
+
+
+@pytest.mark.note("2.5d")
+async def test_written_sizes_are_added_to_the_medium_and_never_pass_zero(dss: Dss) -> None:
+    await dss.execute(directory())
+    await update(dss, MediumUpdate(medium_id(), add_objects=3, add_logical=1000))
+    await update(dss, MediumUpdate(medium_id(), add_objects=1, add_logical=-400, phys_spc_used=70, phys_spc_free=30))
+
+    row = await dss.execute(ReadMedium(medium_id()))
+    assert row is not None
+    assert row.medium.stats == MediumStats(nb_obj=4, logc_spc_used=600, phys_spc_used=70, phys_spc_free=30)
+
+    await update(dss, MediumUpdate(medium_id(), add_objects=-5, add_logical=-601, phys_spc_free=-1))
+    row = await dss.execute(ReadMedium(medium_id()))
+    assert row is not None
+    assert row.medium.stats == MediumStats(phys_spc_used=70)
+
+
+@pytest.mark.note("2.5d")
+async def test_the_answer_to_an_update_is_the_medium_as_it_is_now(dss: Dss) -> None:
+    await dss.execute(directory())
+
+    (answer,) = await dss.execute(
+        UpdateMedia(
+            (
+                MediumUpdate(
+                    medium_id(),
+                    set_objects=7,
+                    set_logical=8,
+                    adm_status=AdmStatus.UNLOCKED,
+                    fs_status=FsStatus.EMPTY,
+                    mark_used=True,
+                    fs_label="/srv/a",
+                    tags=("t",),
+                    add_groupings=("g", "g", "h"),
+                    put=False,
+                    get=False,
+                    delete=False,
+                ),
+            )
+        )
+    )
+
+    row = await dss.execute(ReadMedium(medium_id()))
+    assert row is not None
+    assert row.medium == answer
+    assert answer == replace(
+        directory().medium,
+        adm_status=AdmStatus.UNLOCKED,
+        fs_status=FsStatus.USED,
+        fs_label="/srv/a",
+        stats=MediumStats(nb_obj=7, logc_spc_used=8),
+        tags=("t",),
+        groupings=("g", "h"),
+        put=False,
+        get=False,
+        delete=False,
+    )
+
+
+@pytest.mark.note("2.5d")
+async def test_the_books_of_a_release_are_written_for_all_its_media_or_none(dss: Dss) -> None:
+    await dss.execute(directory("/srv/a"))
+    await dss.execute(directory("/srv/b"))
+
+    with pytest.raises(LrsError):
+        await dss.execute(
+            UpdateMedia(
+                (
+                    MediumUpdate(medium_id("/srv/a"), add_objects=1),
+                    MediumUpdate(medium_id("/srv/b"), add_objects=1, fs_label="x" * 33),
+                )
+            )
+        )
+
+    assert [row.medium.stats.nb_obj for row in await dss.execute(ReadMedia())] == [0, 0]
+
+
+async def test_a_medium_that_is_gone_answers_none_and_holds_up_nobody(dss: Dss) -> None:
+    await dss.execute(directory("/srv/b"))
+
+    gone, there = await dss.execute(
+        UpdateMedia(
+            (MediumUpdate(medium_id("/srv/a"), add_objects=1), MediumUpdate(medium_id("/srv/b"), add_objects=1))
+        )
+    )
+
+    assert gone is None
+    assert there is not None
+    assert there.stats.nb_obj == 1
+
+
+async def test_one_medium_may_be_updated_twice_in_one_operation(dss: Dss) -> None:
+    await dss.execute(directory())
+    change = MediumUpdate(medium_id(), add_objects=1)
+
+    first, second = await dss.execute(UpdateMedia((change, change)))
+
+    assert first is not None
+    assert second is not None
+    assert (first.stats.nb_obj, second.stats.nb_obj) == (1, 2)
+
+
+# Locks
+
+
+@pytest.mark.parametrize("type_", list(LockType))
+async def test_a_free_resource_is_locked_and_released(dss: Dss, type_: LockType) -> None:
+    assert await dss.execute(TakeLock(type_, device_id(), DAEMON)) is None
+
+    lock = await lock_on(dss, type_, device_id())
+    assert (lock.owner, lock.is_weak, lock.last_locate) == (DAEMON, False, None)
+
+    assert await dss.execute(ReleaseLock(type_, device_id(), DAEMON)) is True
+    assert await dss.execute(ReleaseLock(type_, device_id(), DAEMON)) is False
+    assert await dss.execute(ReadLocks()) == ()
+
+
+async def test_a_lock_shows_on_its_own_device_and_medium_only(dss: Dss) -> None:
+    await dss.execute(directory("/srv/a"))
+    await dss.execute(directory("/srv/b"))
+    await dss.execute(TakeLock(LockType.DEVICE, device_id("/srv/a"), DAEMON))
+    await dss.execute(TakeLock(LockType.MEDIA, medium_id("/srv/b"), DAEMON))
+    await dss.execute(TakeLock(LockType.MEDIA_UPDATE, medium_id("/srv/a"), DAEMON))
+
+    on_device = await lock_on(dss, LockType.DEVICE, device_id("/srv/a"))
+    on_medium = await lock_on(dss, LockType.MEDIA, medium_id("/srv/b"))
+
+    assert [row.lock for row in await dss.execute(ReadDevices())] == [on_device, None]
+    assert [row.lock for row in await dss.execute(ReadMedia())] == [None, on_medium]
+
+
+async def test_taking_a_lock_that_one_has_already_is_no_conflict_and_changes_nothing(dss: Dss) -> None:
+    await dss.execute(TakeLock(LockType.MEDIA, medium_id(), DAEMON))
+    before = await lock_on(dss, LockType.MEDIA, medium_id())
+
+    assert await dss.execute(TakeLock(LockType.MEDIA, medium_id(), DAEMON)) is None
+
+    assert await lock_on(dss, LockType.MEDIA, medium_id()) == before
+
+
+@pytest.mark.parametrize("rival", [COMMAND, ELSEWHERE])
+async def test_a_lock_in_the_way_is_answered_with_its_row_and_stays(dss: Dss, rival: object) -> None:
+    await dss.execute(TakeLock(LockType.MEDIA, medium_id(), DAEMON))
+    held = await lock_on(dss, LockType.MEDIA, medium_id())
+
+    take = replace(TakeLock(LockType.MEDIA, medium_id(), DAEMON), owner=rival)
+    release = replace(ReleaseLock(LockType.MEDIA, medium_id(), DAEMON), owner=rival)
+
+    assert await dss.execute(take) == held
+    assert await dss.execute(release) is False
+    assert await lock_on(dss, LockType.MEDIA, medium_id()) == held
+
+
+async def test_locks_are_read_by_host(dss: Dss) -> None:
+    await dss.execute(TakeLock(LockType.MEDIA, medium_id("/srv/a"), DAEMON))
+    await dss.execute(TakeLock(LockType.MEDIA, medium_id("/srv/b"), ELSEWHERE))
+
+    (lock,) = await dss.execute(ReadLocks(host="store2"))
+
+    assert lock.owner == ELSEWHERE
+    assert len(await dss.execute(ReadLocks())) == 2
+
+
+async def test_a_lock_is_replaced_only_if_the_very_row_is_still_there(dss: Dss) -> None:
+    await dss.execute(TakeLock(LockType.MEDIA, medium_id(), COMMAND))
+    seen = await lock_on(dss, LockType.MEDIA, medium_id())
+
+    for other in (
+        replace(seen, owner=ELSEWHERE),
+        replace(seen, timestamp=seen.timestamp - 0.001),
+        replace(seen, type=LockType.DEVICE),
+        replace(seen, id=lock_id(medium_id("/srv/b"))),
+    ):
+        assert await dss.execute(ReplaceLock(other, DAEMON)) is False
+    assert await lock_on(dss, LockType.MEDIA, medium_id()) == seen
+
+    assert await dss.execute(ReplaceLock(seen, DAEMON)) is True
+    assert (await lock_on(dss, LockType.MEDIA, medium_id())).owner == DAEMON
+    assert await dss.execute(ReplaceLock(seen, ELSEWHERE)) is False
+
+
+async def test_only_the_very_rows_given_are_deleted(dss: Dss) -> None:
+    for path in ("/srv/a", "/srv/b", "/srv/c"):
+        await dss.execute(TakeLock(LockType.MEDIA, medium_id(path), COMMAND))
+    a, b, c = await dss.execute(ReadLocks())
+
+    assert await dss.execute(DeleteLocks((a, replace(b, timestamp=b.timestamp - 1)))) == 1
+
+    assert await dss.execute(ReadLocks()) == (b, c)
+
+
+# The operation log
+
+
+async def test_health_is_read_by_device_or_medium_in_the_order_of_writing(dss: Dss) -> None:
+    for number, path in ((-5, "/srv/a"), (0, "/srv/a"), (-28, "/srv/b"), (-30, "/srv/a")):
+        await dss.execute(AppendLog(log_entry(number, path)))
+
+    assert await dss.execute(ReadHealthLog(LIBRARY, Family.DIR, device=device_id("/srv/a").name)) == (-5, 0, -30)
+    assert await dss.execute(ReadHealthLog(LIBRARY, Family.DIR, medium="/srv/b")) == (-28,)
+    assert await dss.execute(ReadHealthLog("other", Family.DIR, medium="/srv/b")) == ()
+    assert await dss.execute(ReadHealthLog(LIBRARY, Family.TAPE, medium="/srv/b")) == ()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        LogEntry(device_id(), "/srv/a", errno.EIO, "LTFS sync", "{}"),
+        LogEntry(device_id(), "/srv/a", -errno.EIO, "Coffee", "{}"),
+        LogEntry(device_id(), "/srv/a", -errno.EIO, "LTFS sync", "no JSON"),
+        LogEntry(device_id(), "/srv/a", -errno.EIO, "LTFS sync", "[]"),
+    ],
+)
+async def test_a_log_entry_that_readers_of_the_log_would_choke_on_is_refused(dss: Dss, entry: LogEntry) -> None:
+    with pytest.raises(LrsError) as refused:
+        await dss.execute(AppendLog(entry))
+    assert refused.value.errno == errno.EINVAL
+
+
+# Together
+
+
+async def test_of_many_at_once_the_refused_fail_alone(dss: Dss) -> None:
+    await dss.execute(directory("/srv/7"))
+    refused = []
+
+    async def add(number: int) -> None:
+        try:
+            await dss.execute(directory(f"/srv/{number}"))
+        except LrsError as error:
+            refused.append((number, error.errno))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(16):
+            nursery.start_soon(add, number)
+
+    assert refused == [(7, errno.EEXIST)]
+    assert len(await dss.execute(ReadMedia())) == 16
+
+
+async def test_a_task_reads_what_it_wrote(dss: Dss) -> None:
+    async def write_and_read(path: str) -> None:
+        await dss.execute(directory(path))
+        for count in range(1, 6):
+            await update(dss, MediumUpdate(medium_id(path), add_objects=1))
+            row = await dss.execute(ReadMedium(medium_id(path)))
+            assert row is not None
+            assert row.medium.stats.nb_obj == count
+
+    async with trio.open_nursery() as nursery:
+        for number in range(8):
+            nursery.start_soon(write_and_read, f"/srv/{number}")

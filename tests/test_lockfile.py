@@ -1,0 +1,140 @@
+"""The lock of a living process is refused and named; that of a dead one is in nobody's way."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lrs_trio.errors import AlreadyRunningError, LrsError
+from lrs_trio.lockfile import FileLock
+
+HOLDER = """
+import sys
+from lrs_trio.lockfile import FileLock
+with FileLock(sys.argv[1], "the shed"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def start_holder(path: Path) -> subprocess.Popen[str]:
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "held\n"
+    return child
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "shed.lock"
+
+
+def test_a_lock_held_by_a_living_process_is_refused_and_its_holder_named(path: Path) -> None:
+    child = start_holder(path)
+    try:
+        with pytest.raises(AlreadyRunningError, match=rf"the shed is in use: pid {child.pid} .*{path}") as held:
+            FileLock(path, "the shed").acquire()
+        assert held.value.errno == errno.EEXIST
+    finally:
+        child.communicate()
+
+    with FileLock(path, "the shed"):
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_a_lock_of_a_killed_process_is_in_nobodys_way(path: Path) -> None:
+    child = start_holder(path)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    assert path.read_text() == f"{child.pid}\n"
+
+    with FileLock(path, "the shed"):
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_the_file_outlives_the_lock_and_names_nobody(path: Path) -> None:
+    with FileLock(path, "the shed"):
+        pass
+    assert path.read_text() == ""
+
+
+def test_a_holder_that_has_not_yet_written_its_pid_is_a_holder(path: Path) -> None:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(AlreadyRunningError, match="just starting"):
+            FileLock(path, "the shed").acquire()
+
+
+def test_a_released_lock_may_be_taken_again(path: Path) -> None:
+    lock = FileLock(path, "the shed")
+    for _ in range(3):
+        with lock, pytest.raises(AlreadyRunningError):
+            FileLock(path, "the shed").acquire()
+
+
+def test_a_refused_attempt_leaves_no_descriptor_open(path: Path) -> None:
+    with FileLock(path, "the shed"):
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(AlreadyRunningError):
+            FileLock(path, "the shed").acquire()
+        assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_program_that_is_started_does_not_get_the_lock(path: Path) -> None:
+    with FileLock(path, "the shed"):
+        child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, close_fds=False)
+    try:
+        with FileLock(path, "the shed"):
+            pass
+    finally:
+        child.communicate()
+
+
+def test_a_fork_neither_holds_the_lock_nor_lets_go_of_it(path: Path) -> None:
+    lock = FileLock(path, "the shed")
+    lock.acquire()
+    to_child, from_parent = os.pipe()
+    child = os.fork()
+    if child == 0:
+        # What the child's own clean-up would do; then it lives on for as long as the parent says.
+        lock.release()
+        os.close(from_parent)
+        os.read(to_child, 1)
+        os._exit(0)
+    try:
+        os.close(to_child)
+        with pytest.raises(AlreadyRunningError):
+            FileLock(path, "the shed").acquire()
+        lock.forget()
+        with FileLock(path, "the shed"):
+            pass
+    finally:
+        os.close(from_parent)
+        os.waitpid(child, 0)
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LrsError, match=re.escape(f"lock file {tmp_path}/none/x.lock for the shed")) as missing:
+        FileLock(tmp_path / "none" / "x.lock", "the shed").acquire()
+    assert missing.value.errno == errno.ENOENT
+
+
+def test_a_symbolic_link_is_not_followed(tmp_path: Path, path: Path) -> None:
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LrsError):
+        FileLock(path, "the shed").acquire()
+    assert not (tmp_path / "elsewhere").exists()
