@@ -57,5 +57,5 @@ lock: venv ## pin the newest fitting requirements, for all supported Pythons, by
 		--generate-hashes --no-header --quiet --output-file requirements/lock.txt
 
 clean: ## remove .venv and everything else that is not source
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build src/*.egg-info
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -25,9 +25,9 @@ with FileLock(sys.argv[1], "the shed"):
 """
 
 
-def start_holder(path: Path) -> subprocess.Popen[str]:
+def start_holder(path: Path, program: str = HOLDER) -> subprocess.Popen[str]:
     child = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(path)],
+        [sys.executable, "-c", program, str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -104,27 +104,30 @@ def test_a_program_that_is_started_does_not_get_the_lock(path: Path) -> None:
         child.communicate()
 
 
+FORKING_HOLDER = """
+import os, signal, sys
+from lrs_trio.lockfile import FileLock
+lock = FileLock(sys.argv[1], "the shed")
+lock.acquire()
+if os.fork():
+    signal.pause()
+lock.release()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
 def test_a_fork_neither_holds_the_lock_nor_lets_go_of_it(path: Path) -> None:
-    lock = FileLock(path, "the shed")
-    lock.acquire()
-    to_child, from_parent = os.pipe()
-    child = os.fork()
-    if child == 0:
-        # What the child's own clean-up would do; then it lives on for as long as the parent says.
-        lock.release()
-        os.close(from_parent)
-        os.read(to_child, 1)
-        os._exit(0)
-    try:
-        os.close(to_child)
-        with pytest.raises(AlreadyRunningError):
-            FileLock(path, "the shed").acquire()
-        lock.forget()
-        with FileLock(path, "the shed"):
-            pass
-    finally:
-        os.close(from_parent)
-        os.waitpid(child, 0)
+    parent = start_holder(path, FORKING_HOLDER)
+    with pytest.raises(AlreadyRunningError, match=f"pid {parent.pid} "):
+        FileLock(path, "the shed").acquire()
+
+    parent.kill()
+    parent.wait()
+    # The fork lives on until its input ends.
+    with FileLock(path, "the shed"):
+        pass
+    parent.communicate()
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ signals go last.
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import signal
 import sys
-import traceback
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from random import Random
 
 import structlog
@@ -25,7 +27,7 @@ from lrs_trio.dss.presence import daemon_presence
 from lrs_trio.dss.processes import process_start_time
 from lrs_trio.dss.recovery import sort_locks
 from lrs_trio.dss.sqlite import SqliteHome
-from lrs_trio.errors import describe
+from lrs_trio.errors import DssUnavailableError, describe
 from lrs_trio.events import EventKind, Events
 from lrs_trio.logs import configure_logging
 from lrs_trio.model import Family, LockOwner
@@ -73,7 +75,7 @@ class Daemon:
         self._since = trio.current_time()
         path = self.settings.dss.path
         with (
-            trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
+            trio.open_signal_receiver(*_drain_signals()) as signals,
             daemon_presence(path, self.settings.host),
             SqliteHome.open(path) as home,
         ):
@@ -94,6 +96,7 @@ class Daemon:
             Services(self._families, dss, self._events, self._stats, self.status),
             settings.server.max_requests_per_connection,
         )
+        self._register_gauges()
         server = self._server = Server(settings.server, dispatcher, self._events)
         async with (
             open_unix_listener(
@@ -119,6 +122,7 @@ class Daemon:
                     finally:
                         dispatcher.accepts_releases = False
             self._drained.set()
+            self._events.emit(EventKind.DRAIN_ENDED)
             server.finish()
         if self._forced.cancelled_caught:
             log.warning("forced end: the next start recovers what is left")
@@ -134,6 +138,15 @@ class Daemon:
                 Family.DIR, settings, dss=dss, owner=self._owner, make_unit=storage.unit, events=self._events
             )
         }
+
+    def _register_gauges(self) -> None:
+        for family in self._families.values():
+            tags = {"family": family.family.label}
+            self._stats.computed("sched", "incoming_qsize", family.queue.__len__, tags)
+            # A request that has to be placed anew goes back to its place in the one queue.
+            self._stats.computed("sched", "retry_qsize", lambda: 0, tags)
+            self._stats.computed("sched", "ongoing_format", partial(_formats, family), tags)
+        self._stats.computed("req", "response_qsize", lambda: self._server.unsent if self._server else 0)
 
     async def _recover_locks(self, dss: Dss) -> None:
         """Clear what a dead predecessor on this host has left; other hosts' locks are never touched."""
@@ -214,6 +227,16 @@ class Daemon:
         return ToSync(0, 0, 0)
 
 
+def _drain_signals() -> tuple[signal.Signals, ...]:
+    """What begins a drain. A terminal that closes is one reason more, unless somebody has arranged otherwise."""
+    hangs_up = signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    return (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hangs_up else ()))
+
+
+def _formats(family: FamilyScheduler) -> int:
+    return sum(device.state.formatting is not None for device in family.devices.values())
+
+
 def run_daemon(settings: Settings) -> int:
     """Run a daemon in the foreground and return the exit status.
 
@@ -221,20 +244,29 @@ def run_daemon(settings: Settings) -> int:
     that kept it from starting.
     """
     configure_logging(settings.log.level, settings.log.format, sys.stderr)
+    _raise_descriptor_limit()
     daemon = Daemon(settings)
     try:
         return trio.run(daemon.run, restrict_keyboard_interrupt_to_checkpoints=True)
-    except BaseException as error:
+    except DssUnavailableError as error:
+        log.error("cannot start", error=str(error))
+        return errno.EBUSY
+    except (OSError, ExceptionGroup) as error:
         cause = _start_error(error)
         if daemon.started or cause is None:
-            traceback.print_exc()
-            return EXIT_FAILED
+            raise
         log.error("cannot start", error=describe(cause))
         return cause.errno or EXIT_FAILED
 
 
-def _start_error(error: BaseException) -> OSError | None:
+def _raise_descriptor_limit() -> None:
+    """Use as many descriptors as the system allows: each connection and each device needs one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _start_error(error: Exception) -> OSError | None:
     """The one OSError in `error`, if it is nothing else."""
-    if isinstance(error, BaseExceptionGroup):
+    if isinstance(error, ExceptionGroup):
         return _start_error(error.exceptions[0]) if len(error.exceptions) == 1 else None
     return error if isinstance(error, OSError) else None

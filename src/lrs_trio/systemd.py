@@ -23,6 +23,6 @@ def notify(state: str) -> None:
         address = "\0" + address[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as manager:
-            manager.sendto(state.encode(), address)
+            manager.sendto(state.encode(errors="replace"), address)
     except OSError as error:
         log.debug("service manager not notified", state=state, error=str(error))

@@ -49,6 +49,7 @@ def lrs(site: DemoSite) -> Lrs:
         return subprocess.run(
             command_line(site, *args),
             input=stdin,
+            check=False,
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,

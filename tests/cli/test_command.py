@@ -74,7 +74,7 @@ def test_ctrl_c_reaches_the_command_once() -> None:
             stdout=subprocess.PIPE,
             env=ENVIRONMENT,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 no threads here
         ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"

@@ -52,9 +52,7 @@ async def update(dss: Dss, change: MediumUpdate) -> None:
 
 
 async def lock_on(dss: Dss, type_: LockType, resource: ResourceId) -> Lock:
-    (lock,) = [
-        lock for lock in await dss.execute(ReadLocks()) if (lock.type, lock.id) == (type_, lock_id(resource))
-    ]
+    (lock,) = [lock for lock in await dss.execute(ReadLocks()) if (lock.type, lock.id) == (type_, lock_id(resource))]
     return lock
 
 

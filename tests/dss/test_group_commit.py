@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import trio
-import trio.testing
 from structlog.testing import capture_logs
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from lrs_trio.dss.group_commit import LONGEST_PAUSE_S, GroupCommit
 from lrs_trio.dss.home import ThreadedHome
@@ -58,7 +58,7 @@ def fake() -> FakeHome:
 
 
 @pytest.fixture
-async def group(fake: FakeHome, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> GroupCommit:
+async def group(fake: FakeHome, nursery: trio.Nursery) -> GroupCommit:
     group = GroupCommit(fake, random=Random(1), largest_batch=10)
     await nursery.start(group.run)
     return group
@@ -73,14 +73,16 @@ async def execute_all(group: GroupCommit, operations: Sequence[Operation[Any]]) 
 # Batches
 
 
-async def test_a_lone_operation_waits_for_nobody(group: GroupCommit, fake: FakeHome) -> None:
+async def test_a_lone_operation_waits_for_nobody(group: GroupCommit, fake: FakeHome, autojump_clock: MockClock) -> None:
     start = trio.current_time()
     assert await group.execute(op("a")) == f"done {op('a')}"  # type: ignore[comparison-overlap]
     assert trio.current_time() - start == COMMIT_S
     assert fake.batches == [[op("a")]]
 
 
-async def test_what_waits_at_the_same_moment_is_one_transaction(group: GroupCommit, fake: FakeHome) -> None:
+async def test_what_waits_at_the_same_moment_is_one_transaction(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
     operations = [op(str(number)) for number in range(8)]
     await execute_all(group, operations)
     (batch,) = fake.batches
@@ -88,26 +90,32 @@ async def test_what_waits_at_the_same_moment_is_one_transaction(group: GroupComm
     assert (group.transactions, group.operations, group.largest_seen) == (1, 8, 8)
 
 
-async def test_while_a_batch_is_under_way_the_next_gathers_up_to_its_bound(group: GroupCommit, fake: FakeHome) -> None:
+async def test_while_a_batch_is_under_way_the_next_gathers_up_to_its_bound(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(group.execute, op("first"))
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         for number in range(25):
             nursery.start_soon(group.execute, op(str(number)))
     assert [len(batch) for batch in fake.batches] == [1, 10, 10, 5]
     assert (group.transactions, group.operations, group.largest_seen) == (4, 26, 10)
 
 
-async def test_operations_are_committed_in_the_order_of_arrival(group: GroupCommit, fake: FakeHome) -> None:
+async def test_operations_are_committed_in_the_order_of_arrival(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
     operations = [op(str(number)) for number in range(25)]
     async with trio.open_nursery() as nursery:
         for operation in operations:
             nursery.start_soon(group.execute, operation)
-            await trio.testing.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
     assert [operation for batch in fake.batches for operation in batch] == operations
 
 
-async def test_a_refused_operation_is_an_error_to_its_own_waiter_only(group: GroupCommit, fake: FakeHome) -> None:
+async def test_a_refused_operation_is_an_error_to_its_own_waiter_only(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
     fake.refuse = lambda operation: operation == op("b")
     results = []
 
@@ -125,22 +133,21 @@ async def test_a_refused_operation_is_an_error_to_its_own_waiter_only(group: Gro
     assert len(fake.batches) == 1
 
 
-async def test_an_idle_writer_never_wakes(
-    group: GroupCommit, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_an_idle_writer_never_wakes(group: GroupCommit, autojump_clock: MockClock) -> None:
     await group.execute(op("a"))
-    await trio.testing.wait_all_tasks_blocked()
-    autojump_clock.autojump_threshold = float("inf")
+    await wait_all_tasks_blocked()
     assert trio.lowlevel.current_statistics().seconds_to_next_deadline == float("inf")
 
 
 # Cancelled waiters
 
 
-async def test_a_waiter_cancelled_before_its_batch_is_withdrawn(group: GroupCommit, fake: FakeHome) -> None:
+async def test_a_waiter_cancelled_before_its_batch_is_withdrawn(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(group.execute, op("under way"))
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         nursery.start_soon(group.execute, op("stays"))
         with trio.move_on_after(COMMIT_S / 2) as scope:
             await group.execute(op("leaves"))
@@ -148,7 +155,9 @@ async def test_a_waiter_cancelled_before_its_batch_is_withdrawn(group: GroupComm
     assert fake.batches == [[op("under way")], [op("stays")]]
 
 
-async def test_a_waiter_cancelled_at_once_leaves_nothing(group: GroupCommit, fake: FakeHome) -> None:
+async def test_a_waiter_cancelled_at_once_leaves_nothing(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
     with trio.CancelScope() as scope:
         scope.cancel()
         await group.execute(op("a"))
@@ -156,23 +165,31 @@ async def test_a_waiter_cancelled_at_once_leaves_nothing(group: GroupCommit, fak
     assert fake.batches == [[op("b")]]
 
 
-async def test_a_waiter_cancelled_during_the_commit_leaves_it_whole(group: GroupCommit, fake: FakeHome) -> None:
+async def test_a_waiter_cancelled_during_the_commit_leaves_it_whole(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(group.execute, op("first"))
+        await wait_all_tasks_blocked()
         nursery.start_soon(group.execute, op("stays"))
-        with trio.move_on_after(COMMIT_S / 2) as scope:
+        with trio.move_on_after(1.5 * COMMIT_S) as scope:
             await group.execute(op("leaves"))
         assert scope.cancelled_caught
-    (batch,) = fake.batches
-    assert set(batch) == {op("stays"), op("leaves")}
+    first, second = fake.batches
+    assert first == [op("first")]
+    assert set(second) == {op("stays"), op("leaves")}
 
 
-async def test_a_waiter_cancelled_during_an_attempt_that_fails_is_withdrawn(group: GroupCommit, fake: FakeHome) -> None:
+async def test_a_waiter_cancelled_during_an_attempt_that_fails_is_withdrawn(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
     fake.away = True
     async with trio.open_nursery() as nursery:
         nursery.start_soon(group.execute, op("stays"))
-        with trio.move_on_after(COMMIT_S / 2):
+        await wait_all_tasks_blocked()
+        with trio.move_on_after(1.5 * COMMIT_S):
             await group.execute(op("leaves"))
-        fake.attempts.clear()
+        assert len(fake.attempts) == 2
         await trio.sleep(COMMIT_S)
         fake.away = False
     assert fake.batches == [[op("stays")]]
@@ -181,7 +198,9 @@ async def test_a_waiter_cancelled_during_an_attempt_that_fails_is_withdrawn(grou
 # Unavailability
 
 
-async def test_while_the_dss_is_away_operations_wait_and_then_all_are_done(group: GroupCommit, fake: FakeHome) -> None:
+async def test_while_the_dss_is_away_operations_wait_and_then_all_are_done(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
     assert group.unavailable_since is None
     fake.away = True
     answered = []
@@ -208,7 +227,9 @@ async def test_while_the_dss_is_away_operations_wait_and_then_all_are_done(group
     assert "gone fishing" in lines[0]["error"]
 
 
-async def test_attempts_grow_apart_up_to_the_longest_pause(group: GroupCommit, fake: FakeHome) -> None:
+async def test_attempts_grow_apart_up_to_the_longest_pause(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
     fake.away = True
     with trio.move_on_after(600):
         await group.execute(op("a"))
@@ -220,7 +241,9 @@ async def test_attempts_grow_apart_up_to_the_longest_pause(group: GroupCommit, f
     assert len(set(pauses[8:])) > 1
 
 
-async def test_nobody_left_to_ask_for_ends_the_attempts(group: GroupCommit, fake: FakeHome) -> None:
+async def test_nobody_left_to_ask_for_ends_the_attempts(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
     fake.away = True
     with trio.move_on_after(10):
         await group.execute(op("a"))
@@ -245,40 +268,38 @@ async def refusal(group: GroupCommit, name: str, refusals: list[LrsError]) -> No
         refusals.append(error)
 
 
-async def test_who_waits_when_the_writer_is_cancelled_gets_an_error(
-    fake: FakeHome, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_who_waits_when_the_writer_is_cancelled_gets_an_error(fake: FakeHome, autojump_clock: MockClock) -> None:
     group = GroupCommit(fake, random=Random(1))
     refusals: list[LrsError] = []
     async with trio.open_nursery() as waiters:
         async with trio.open_nursery() as writer:
             await writer.start(group.run)
             waiters.start_soon(refusal, group, "under way", refusals)
-            await trio.testing.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             waiters.start_soon(refusal, group, "waiting", refusals)
-            await trio.testing.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             writer.cancel_scope.cancel()
         await refusal(group, "late", refusals)
 
     assert [error.errno for error in refusals] == [errno.ESHUTDOWN] * 3
-    under_way, waiting, late = sorted(map(str, refusals), key=["under way", "waiting", "late"].index) if False else [
-        next(str(error) for error in refusals if f"'{name}'" in str(error)) for name in ("under way", "waiting", "late")
-    ]
-    assert "next start" in under_way
-    assert "not done" in waiting
-    assert "not done" in late
+    fates = {
+        name: str(error) for error in refusals for name in ("under way", "waiting", "late") if f"'{name}'" in str(error)
+    }
+    assert "next start" in fates["under way"]
+    assert "not done" in fates["waiting"]
+    assert "not done" in fates["late"]
 
 
-async def test_a_closed_writer_finishes_what_it_took(fake: FakeHome, autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_closed_writer_finishes_what_it_took(fake: FakeHome, autojump_clock: MockClock) -> None:
     group = GroupCommit(fake, random=Random(1))
     refusals: list[LrsError] = []
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             await nursery.start(group.run)
             nursery.start_soon(group.execute, op("first"))
-            await trio.testing.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             nursery.start_soon(group.execute, op("second"))
-            await trio.testing.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             group.close()
             await refusal(group, "late", refusals)
 
@@ -286,18 +307,16 @@ async def test_a_closed_writer_finishes_what_it_took(fake: FakeHome, autojump_cl
     assert [error.errno for error in refusals] == [errno.ESHUTDOWN]
 
 
-async def test_an_idle_writer_that_is_closed_returns(fake: FakeHome, autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_idle_writer_that_is_closed_returns(fake: FakeHome, autojump_clock: MockClock) -> None:
     group = GroupCommit(fake, random=Random(1))
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             await nursery.start(group.run)
-            await trio.testing.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             group.close()
 
 
-async def test_a_bug_ends_the_writer_and_leaves_nobody_waiting(
-    fake: FakeHome, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_bug_ends_the_writer_and_leaves_nobody_waiting(fake: FakeHome, autojump_clock: MockClock) -> None:
     group = GroupCommit(fake, random=Random(1))
     fake.bug = ZeroDivisionError("a bug")
     refusals: list[LrsError] = []

@@ -347,9 +347,7 @@ def test_the_time_of_a_lock_reads_back_to_the_millisecond_and_compares_equal(
     assert home.execute(DeleteLocks((lock,))) == 1
 
 
-def test_a_weak_lock_of_our_host_is_taken_over_and_its_locate_time_kept(
-    home: SqliteHome, raw: apsw.Connection
-) -> None:
+def test_a_weak_lock_of_our_host_is_taken_over_and_its_locate_time_kept(home: SqliteHome, raw: apsw.Connection) -> None:
     home.execute(TakeLock(LockType.MEDIA, medium_id(), COMMAND))
     located = "2026-07-01 12:00:00.000"
     raw.execute("UPDATE lock SET is_weak = 1, last_locate = ?1, timestamp = ?1", (located,))

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import pytest
 import trio
 from hypothesis import settings
-from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, rule
 from trio.testing import MockClock, wait_all_tasks_blocked
 

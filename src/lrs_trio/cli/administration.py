@@ -133,11 +133,15 @@ class DirectoryAdministration:
     def format(self, path: Path, *, unlock: bool = False) -> None:
         """Have the daemon label a blank directory; its medium is unlocked with it if `unlock`."""
         if self._client is None:
-            raise LrsError(errno.ECONNREFUSED, f"{path}: only the daemon formats, and it does not run; start lrsd first")
+            raise LrsError(
+                errno.ECONNREFUSED, f"{path}: only the daemon formats, and it does not run; start lrsd first"
+            )
         try:
             self._client.format(self.medium_id(path), unlock=unlock)
         except OSError as error:
-            raise LrsError(error.errno or errno.EIO, f"{path}: not formatted: {self._why_not_formatted(path, error)}") from error
+            raise LrsError(
+                error.errno or errno.EIO, f"{path}: not formatted: {self._why_not_formatted(path, error)}"
+            ) from error
 
     def lock(self, path: Path, *, wait: bool = True) -> None:
         """Take a directory out of service; `wait` until what is going on there has ended.
@@ -222,7 +226,10 @@ class DirectoryAdministration:
         if error.errno == errno.EEXIST:
             return "it bears the label of another medium; remove the label file if its content may be taken over"
         if device.device.adm_status is not AdmStatus.UNLOCKED:
-            return f"its device is {device.device.adm_status.value}; unlock it first: lrs dir unlock {path}"
+            return (
+                f"its device is {device.device.adm_status.value} (the daemon's log may say why);"
+                f" put it into service, then try again: lrs dir unlock {path}"
+            )
         if error.errno in (errno.ENODEV, errno.ENXIO):
             return "the daemon could not take it into service; lrs status says why"
         return describe(error)

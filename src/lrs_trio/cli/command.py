@@ -58,7 +58,7 @@ def run_command(arguments: Sequence[str], environment: Mapping[str, str]) -> int
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     try:
-        with subprocess.Popen(arguments, env=environment, preexec_fn=prepare) as process:
+        with subprocess.Popen(arguments, env=environment, preexec_fn=prepare) as process:  # noqa: PLW1509 we have no threads
             while process.poll() is None:
                 arrived = signal.sigwaitinfo(held)
                 if arrived.si_signo in PASSED_ON and arrived.si_code != SI_KERNEL:

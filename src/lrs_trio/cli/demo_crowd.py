@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from lrs_trio.cli.child import dies_with_parent
 from lrs_trio.cli.demo_ledger import Ledger, Order, Written
 from lrs_trio.client.asynchronous import open_client
 from lrs_trio.errors import describe
@@ -22,12 +20,12 @@ from lrs_trio.model import Family, ResourceId
 
 if TYPE_CHECKING:
     from lrs_trio.cli.demo_daemon import DemoSite
-    from lrs_trio.client.asynchronous import AsyncAllocation, AsyncClient
+    from lrs_trio.client.asynchronous import Allocation, Client
 
 LIBRARY: Final = "legacy"
 PROGRESS_S: Final = 0.2
-TAKEN_BACK_S: Final = 5.0
-"""How long the daemon may take to notice that a client has gone. Seconds."""
+KILLED_S: Final = 5.0
+"""How long a process may take to be gone after SIGKILL. Seconds."""
 DISK_THREADS: Final = 8
 
 
@@ -79,7 +77,7 @@ class Crowd:
         except OSError as error:
             self.ledger.errors.append(describe(error))
 
-    async def _write(self, client: AsyncClient, order: Order) -> Written:
+    async def _write(self, client: Client, order: Order) -> Written:
         asked = trio.current_time()
         async with client.write(order.size, copies=order.copies, library=LIBRARY) as allocation:
             granted = trio.current_time()
@@ -91,7 +89,7 @@ class Crowd:
         self.ledger.written.append(written)
         return written
 
-    async def store(self, allocation: AsyncAllocation, order: Order) -> tuple[Path, ...]:
+    async def store(self, allocation: Allocation, order: Order) -> tuple[Path, ...]:
         """Write the file once on every medium of the allocation."""
         paths = tuple(Path(medium.root, "files", f"{order.number:06}") for medium in allocation.media)
         await trio.to_thread.run_sync(_store, order, paths, limiter=self._disk_limiter)
@@ -99,7 +97,7 @@ class Crowd:
             medium.wrote(order.size, 1)
         return paths
 
-    async def _read(self, client: AsyncClient, written: Written) -> None:
+    async def _read(self, client: Client, written: Written) -> None:
         media = [ResourceId(Family.DIR, name, LIBRARY) for name in written.media]
         async with client.read(media, n_required=1) as allocation:
             path = Path(allocation.media[0].root, "files", written.paths[0].name)
@@ -119,10 +117,10 @@ class Crowd:
             return syncs_in(await client.stats("dev"))
 
 
-def syncs_in(stats: str) -> Syncs:
+def syncs_in(stats: list[dict[str, Any]]) -> Syncs:
     """The sums over all devices in the daemon's answer to a stat request."""
     sums = {"dev.requested_sync": 0, "dev.effective_sync": 0}
-    for metric in json.loads(stats):
+    for metric in stats:
         if metric["name"] in sums:
             sums[metric["name"]] += metric["value"]
     return Syncs(sums["dev.requested_sync"], sums["dev.effective_sync"])
@@ -169,25 +167,27 @@ class DrainCrowd:
     async def _write_slowly(self, order: Order, count: int) -> None:
         ledger = self._crowd.ledger
         try:
-            async with open_client(self._socket) as client:
-                async with client.write(order.size, copies=order.copies, library=LIBRARY) as allocation:
-                    self.seen.under_way += 1
-                    if self.seen.under_way == count:
-                        self._all_writing.set()
-                    await self._refused.wait()
-                    paths = await self._crowd.store(allocation, order)
+            async with (
+                open_client(self._socket) as client,
+                client.write(order.size, copies=order.copies, library=LIBRARY) as allocation,
+            ):
+                self.seen.under_way += 1
+                if self.seen.under_way == count:
+                    self._all_writing.set()
+                await self._refused.wait()
+                paths = await self._crowd.store(allocation, order)
             self.seen.released += 1
             ledger.written.append(Written(order, paths, tuple(medium.medium.name for medium in allocation.media)))
         except OSError as error:
             ledger.errors.append(f"during the drain: {describe(error)}")
             self._all_writing.set()
 
-    async def _see_refusal(self, client: AsyncClient) -> bool:
+    async def _see_refusal(self, client: Client) -> bool:
         """Ask until the signal has arrived and the daemon says ESHUTDOWN; bounded by the caller's time."""
         while True:
             try:
                 async with client.read([self._any_medium()], n_required=1):
-                    await trio.sleep(0)
+                    pass
             except OSError as error:
                 if error.errno == errno.ESHUTDOWN:
                     return True
@@ -198,16 +198,15 @@ class DrainCrowd:
         return ResourceId(Family.DIR, self._crowd.ledger.written[0].media[0], LIBRARY)
 
 
-async def kill_a_client(site: DemoSite) -> bool:
-    """Kill `lrs exec` in the middle of its I/O; ``True`` if the daemon has taken back what it had been granted."""
+async def kill_a_client(site: DemoSite) -> int:
+    """Kill `lrs exec` in the middle of its I/O; its process id, or 0 if it did not get so far."""
     lrs = [sys.executable, "-m", "lrs_trio.cli.lrs", "--config", str(site.config)]
-    command = ["sh", "-c", "echo half a file > {root}/half; echo writing; exec sleep 600"]
+    command = ["sh", "-c", "echo half a file > {root}/half; echo writing; exec sleep 60"]
     process = await trio.lowlevel.open_process(
         [*lrs, "exec", "--write", "1MiB", "--copies", "2", "--", *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         env={name: value for name, value in os.environ.items() if not name.startswith("LRS_")},
-        preexec_fn=dies_with_parent(),
     )
     if process.stdout is None:
         raise RuntimeError("a pipe was asked for")
@@ -216,19 +215,14 @@ async def kill_a_client(site: DemoSite) -> bool:
             writing = await process.stdout.receive_some()
     finally:
         process.kill()
-        with trio.CancelScope(shield=True):  # not for long: it is killed
+        with trio.move_on_after(KILLED_S, shield=True):  # it is killed: this leaves no zombie behind
             await process.wait()
-    if not writing:
-        return False
-    async with open_client(site.socket) as client:
-        with trio.move_on_after(TAKEN_BACK_S):
-            while process.pid in _holders(await client.status()):
-                await trio.sleep(PROGRESS_S)
-            return True
-    return False
+    return process.pid if writing else 0
 
 
-def _holders(report: dict[str, Any]) -> set[int]:
+async def holders(socket: Path) -> set[int]:
     """The processes that have been granted something."""
+    async with open_client(socket) as client:
+        report = await client.status()
     devices = [device for family in report["families"] for device in family["devices"]]
     return {grant["pid"] for device in devices for grant in device["grants"]}

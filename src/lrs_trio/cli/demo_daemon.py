@@ -88,7 +88,10 @@ class DemoDaemon:
     def __init__(self, site: DemoSite) -> None:
         self._site = site
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LRS_")}
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager, site.log.open("wb") as log:
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager,
+            site.log.open("wb") as log,
+        ):
             address = site.base / "notify"
             manager.bind(str(address))
             self._process = subprocess.Popen(
@@ -98,7 +101,7 @@ class DemoDaemon:
                 stdout=log,
                 stderr=log,
                 process_group=0,
-                preexec_fn=dies_with_parent(),
+                preexec_fn=dies_with_parent(),  # noqa: PLW1509 we have no threads yet
             )
             try:
                 self._wait_ready(manager)
@@ -131,10 +134,13 @@ class DemoDaemon:
         """Wait for the message that a service manager would wait for, or for the end of the process."""
         deadline = time.monotonic() + START_S
         ended = os.pidfd_open(self._process.pid)
+        watched = select.poll()
+        watched.register(manager, select.POLLIN)
+        watched.register(ended, select.POLLIN)
         try:
             while (left := deadline - time.monotonic()) > 0:
-                readable, _, _ = select.select([manager, ended], [], [], left)
-                if manager in readable and b"READY=1" in manager.recv(4096).splitlines():
+                readable = [descriptor for descriptor, _ in watched.poll(left * 1000)]
+                if manager.fileno() in readable and b"READY=1" in manager.recv(4096).splitlines():
                     return
                 if ended in readable:
                     raise self._failure(f"lrsd ended with status {self._process.wait()} instead of being ready")

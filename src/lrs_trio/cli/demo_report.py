@@ -37,7 +37,7 @@ def print_summary(ledger: Ledger, syncs: Syncs) -> None:
         click.echo(f"{name:<18} {value}")
 
 
-def print_checks(site: DemoSite, ledger: Ledger, killed: bool, seen: DrainSeen, status: int | None) -> bool:
+def print_checks(site: DemoSite, ledger: Ledger, taken_back: bool, seen: DrainSeen, status: int | None) -> bool:
     """Check what was promised, line by line; ``True`` if all of it holds."""
     copies = sum(len(written.paths) for written in ledger.written)
     drain = [] if seen.refused else ["the daemon did not answer a new request with ESHUTDOWN"]
@@ -50,7 +50,7 @@ def print_checks(site: DemoSite, ledger: Ledger, killed: bool, seen: DrainSeen, 
         ),
         "the DSS counts exactly what was acknowledged": wrong_books(ledger.written, site.dss),
         "a client that was killed in the middle of its I/O got nothing and held up nobody": (
-            [] if killed else ["the daemon has not taken back what the killed client had been granted"]
+            [] if taken_back else ["the daemon has not taken back what the killed client had been granted"]
         ),
         f"SIGINT: no new I/O, the {seen.under_way} under way ended, were synced and answered": drain,
         "lrsd ended with status 0": [] if status == 0 else [f"it ended with {status}; see its log below"],

@@ -23,9 +23,10 @@ LIBRARY = click.option("--library", default="legacy", show_default=True, help="L
 
 @click.group()
 def directories() -> None:
-    """Administer directories: each is a device and the medium in it.
+    """Administer directories.
 
-    A new directory is added, then formatted; it takes part once both its device and its medium are unlocked.
+    Each is a device and the medium in it. A new directory is added, then formatted; it takes part once both
+    device and medium are unlocked.
     """
 
 
@@ -36,7 +37,10 @@ def directories() -> None:
 @LIBRARY
 @pass_site
 def add(site: Site, paths: tuple[Path, ...], unlock: bool, tags: tuple[str, ...], library: str) -> None:
-    """Make directories known as devices, each with a blank medium."""
+    """Make directories known.
+
+    Each becomes a device with a blank medium.
+    """
     from lrs_trio.cli.administration import open_administration
 
     with open_administration(site, library, create=True) as admin:
@@ -51,7 +55,10 @@ def add(site: Site, paths: tuple[Path, ...], unlock: bool, tags: tuple[str, ...]
 @LIBRARY
 @pass_site
 def format(site: Site, paths: tuple[Path, ...], unlock: bool, library: str) -> None:
-    """Label blank directories, so that they can be written; done by the daemon. Files in them stay."""
+    """Label blank directories.
+
+    Then they can be written, once their media are unlocked. The daemon does it; files in them stay.
+    """
     from lrs_trio.cli.administration import open_administration
 
     with open_administration(site, library) as admin:
@@ -79,7 +86,10 @@ def lock(site: Site, paths: tuple[Path, ...], no_wait: bool, library: str) -> No
 @LIBRARY
 @pass_site
 def unlock(site: Site, paths: tuple[Path, ...], library: str) -> None:
-    """Put directories into service, those that had failed included."""
+    """Put directories into service.
+
+    Those that had failed included.
+    """
     from lrs_trio.cli.administration import open_administration
 
     with open_administration(site, library) as admin:
@@ -106,7 +116,7 @@ def delete(site: Site, paths: tuple[Path, ...], library: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print all fields as JSON.")
 @pass_site
 def list_(site: Site, library: str | None, as_json: bool) -> None:
-    """Show the directories in the DSS with their statuses and their books."""
+    """Show the directories in the DSS."""
     from lrs_trio.cli.administration import open_administration
 
     with open_administration(site) as admin:
@@ -116,7 +126,19 @@ def list_(site: Site, library: str | None, as_json: bool) -> None:
         print_json(rows)
         return
     print_table(
-        ["directory", "host", "library", "device", "medium", "filesystem", "objects", "written", "free", "tags", "used by"],
+        [
+            "directory",
+            "host",
+            "library",
+            "device",
+            "medium",
+            "filesystem",
+            "objects",
+            "written",
+            "free",
+            "tags",
+            "used by",
+        ],
         map(_cells, rows),
         right=frozenset({"objects", "written", "free"}),
     )

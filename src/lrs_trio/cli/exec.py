@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-from uuid import uuid4
+from typing import Final
 
 import click
 
-from lrs_trio.cli.output import REPORTED, counted, human_size, say, say_error
+from lrs_trio.cli.output import EXIT_INTERRUPTED, REPORTED, say_error
 from lrs_trio.cli.site import Site, pass_site
-from lrs_trio.errors import LrsError
-
-if TYPE_CHECKING:
-    from lrs_trio.client import Allocation
 
 EXIT_OURS: Final = 125
-EXIT_NOT_RUNNABLE: Final = 126
-EXIT_NOT_FOUND: Final = 127
-EXIT_INTERRUPTED: Final = 130
 
 EXEC_STATUS_HELP: Final = """
 Exit status: the command's own (128 and the signal's number if a signal ended it); 127 if there is no such
@@ -34,18 +19,10 @@ wrong command line.
 """
 
 
-class Size(click.ParamType):
-    """A size in bytes, such as 10MiB."""
+class ExecUsageError(click.UsageError):
+    """A wrong command line; it has an exit status that no command of the user's is likely to have."""
 
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from lrs_trio.sizes import parse_size
-
-        try:
-            return parse_size(value)
-        except ValueError as error:
-            self.fail(f"{value!r}: must be {error}", param, ctx)
+    exit_code = EXIT_OURS
 
 
 class ExecCommand(click.Command):
@@ -60,25 +37,19 @@ class ExecCommand(click.Command):
             ctx.meta[_SPLIT] = args[split + 1 :]
             return super().parse_args(ctx, args[:split])
         except click.UsageError as error:
-            error.exit_code = EXIT_OURS
-            raise
+            raise ExecUsageError(error.format_message(), error.ctx) from error
+
+
+def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    from lrs_trio.sizes import parse_size
+
+    try:
+        return None if value is None else parse_size(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r}: must be {error}", ctx, param) from None
 
 
 _SPLIT: Final = "lrs_trio.command"
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the command line asks for: `size` (bytes) on each of `copies` media, or some of `media`."""
-
-    family: str
-    library: str | None
-    size: int | None = None
-    copies: int = 1
-    tags: tuple[str, ...] = ()
-    grouping: str | None = None
-    media: tuple[str, ...] = ()
-    required: int = 1
 
 
 @click.command(
@@ -87,7 +58,9 @@ class Wanted:
     context_settings={"allow_interspersed_args": False},
     options_metavar="(--write SIZE | --read MEDIUM...) [OPTIONS]",
 )
-@click.option("--write", "size", type=Size(), help="Room for this much on each copy's medium, such as 10MiB.")
+@click.option(
+    "--write", "size", metavar="SIZE", callback=_size, help="Room for this much on each copy's medium, such as 10MiB."
+)
 @click.option("--read", "media", multiple=True, metavar="MEDIUM...", help="Media to read; a directory is its path.")
 @click.option("--copies", type=click.IntRange(1), default=1, help="With --write: media to write on.", show_default=True)
 @click.option("--required", type=click.IntRange(1), help="With --read: how many of the media are needed; else all.")
@@ -133,29 +106,31 @@ def execute(
     if command is None:
         command = list(words)
     elif words and not media:
-        raise _usage(f"{words[0]}: only the media of --read stand before --")
+        raise ExecUsageError(f"{words[0]}: only the media of --read stand before --")
     else:
         media += words
     if not command:
-        raise _usage("there is no command to run; it follows --")
+        raise ExecUsageError("there is no command to run; it follows --")
     if (size is None) == (not media):
-        raise _usage("say either --write SIZE or --read MEDIUM...")
+        raise ExecUsageError("say either --write SIZE or --read MEDIUM...")
     if required is not None and (not media or required > len(media)):
-        raise _usage("--required goes with --read and is not more than the media named")
+        raise ExecUsageError("--required goes with --read and is not more than the media named")
     if media and (copies > 1 or tags):
-        raise _usage("--copies and --tag go with --write")
+        raise ExecUsageError("--copies and --tag go with --write")
+    # Not at import: `lrs --help` has no use for the client library.
+    from lrs_trio.cli.allocation import Wanted, run_in_allocation
+    from lrs_trio.cli.command import fill_in
+
+    try:
+        fill_in(command, ["/"] * (copies if size is not None else required or len(media)))
+    except ValueError as error:
+        raise ExecUsageError(str(error)) from None
     wanted = Wanted(family, library, size, copies, tags, media=media, required=required or len(media))
     try:
-        status = _run_in_allocation(site, wanted, command, quiet)
+        status = run_in_allocation(site, wanted, command, quiet)
     except KeyboardInterrupt:
         status = EXIT_INTERRUPTED
     except REPORTED as error:
         say_error(error)
         status = EXIT_OURS
     sys.exit(status)
-
-
-def _usage(text: str) -> click.UsageError:
-    error = click.UsageError(text)
-    error.exit_code = EXIT_OURS
-    return error

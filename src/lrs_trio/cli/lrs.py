@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from lrs_trio import __version__
-from lrs_trio.cli.output import EXIT_STATUS_HELP, REPORTED, say_error
+from lrs_trio.cli.output import EXIT_INTERRUPTED, EXIT_STATUS_HELP, REPORTED, say_error
 from lrs_trio.cli.site import Site
 
 COMMANDS: Final = {
@@ -52,6 +52,9 @@ class LazyGroup(click.Group):
             raise  # whoever reads our output has gone; click ends quietly
         except REPORTED as error:
             ctx.exit(say_error(error))
+        except KeyboardInterrupt:
+            click.echo(err=True)  # ends the line that the terminal has begun with ^C
+            ctx.exit(EXIT_INTERRUPTED)
 
 
 @click.group(

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 HIGHEST_STATUS: Final = 125
 """From 126 on the shell gives exit statuses a meaning of its own."""
 
+EXIT_INTERRUPTED: Final = 130
+"""After Ctrl-C, as shells have it."""
+
 REPORTED: Final = (OSError, SettingsError, DssUnavailableError)
 """What a command tells in one line; anything else is a defect and shows a traceback."""
 
@@ -63,11 +66,10 @@ def human_size(size: int) -> str:
     """`size` bytes to three digits or so, in binary units."""
     if abs(size) < 1024:
         return f"{size} B"
-    value, unit = float(size), ""
-    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
-        value /= 1024
-        if abs(value) < 999.5:
-            break
+    units = iter(("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))
+    value, unit = size / 1024, next(units)
+    while abs(value) >= 999.5:
+        value, unit = value / 1024, next(units)
     return f"{value:.1f} {unit}" if abs(value) < 99.95 else f"{value:.0f} {unit}"
 
 

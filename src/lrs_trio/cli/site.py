@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from lrs_trio.errors import LrsError
 
 if TYPE_CHECKING:
     from lrs_trio.client import Client
@@ -42,7 +45,17 @@ class Site:
         """
         from lrs_trio.client import connect
 
-        return connect(self.socket_path)
+        path = self.socket_path
+        try:
+            return connect(path)
+        except OSError as error:
+            number = error.errno or errno.EIO
+            advice = {
+                errno.ENOENT: "start lrsd, or name its socket or its settings file",
+                errno.ECONNREFUSED: "the daemon that did has ended; start lrsd",
+                errno.EACCES: "this user is not allowed to; see server.socket_mode and server.socket_group",
+            }.get(number, "see whether lrsd runs")
+            raise LrsError(number, f"no connection to a daemon on {path}: {os.strerror(number)}; {advice}") from error
 
     def settings(self) -> Settings:
         """All settings, checked.

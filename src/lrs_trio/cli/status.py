@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -19,7 +18,10 @@ Report = dict[str, Any]
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
 @pass_site
 def status(site: Site, as_json: bool) -> None:
-    """Show what the daemon is doing: devices and media, requests that wait, I/O, releases to sync."""
+    """Show what the daemon is doing.
+
+    For each family: its devices with their media, requests that wait, I/O, and releases to sync.
+    """
     with site.connect() as client:
         report = client.status()
     if as_json:
@@ -37,13 +39,13 @@ def status(site: Site, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_site
 def stats(site: Site, metric: str | None, tags: str | None, as_json: bool) -> None:
-    """Show what the daemon has counted since it started.
+    """Show what the daemon has counted.
 
-    NS is a namespace (req, dev), NAME one metric of it: lrs stats dev.effective_sync
+    All since its start. NS is a namespace (req, dev), NAME one metric of it: lrs stats dev.effective_sync
     """
     ns, _, name = (metric or "").partition(".")
     with site.connect() as client:
-        found = json.loads(client.stats(ns or None, name or None, tags))
+        found = client.stats(ns or None, name or None, tags)
     if as_json:
         print_json(found)
         return

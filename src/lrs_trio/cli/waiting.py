@@ -54,11 +54,9 @@ def what_is_in_the_way(report: dict[str, Any], family: str, pid: int) -> str:
     for shown in report["families"]:
         if shown["family"] != family:
             continue
-        ahead = 0
-        for request in shown["waiting"]:
+        for ahead, request in enumerate(shown["waiting"]):
             if request["pid"] == pid:
                 return _describe(report, shown, ahead)
-            ahead += 1
     return ""
 
 

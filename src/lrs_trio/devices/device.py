@@ -336,7 +336,7 @@ class DeviceTask:
             )
             if not served:
                 # No release will write these figures with its books, and the next sync waits meanwhile.
-                await self.record((self.figures(),))
+                await self._record()
         self.state.end_sync()
         for grant in [grant for grant in self.state.grants if grant.state in (GrantState.READY, GrantState.RESERVED)]:
             grant.holder.grant_ready(grant)
@@ -356,9 +356,13 @@ class DeviceTask:
             mark_full=self.space.free == 0,
         )
 
-    async def record(self, updates: tuple[MediumUpdate, ...]) -> None:
-        (row,) = await self._context.dss.execute(UpdateMedia(updates))
-        self.medium_changed(row)
+    async def _record(self) -> None:
+        try:
+            (row,) = await self._context.dss.execute(UpdateMedia((self.figures(),)))
+        except LrsError as error:
+            await self._fail(error)
+        else:
+            self.medium_changed(row)
 
     def medium_changed(self, row: Medium | None) -> None:
         """The medium's row in the DSS is this now; ``None`` if somebody has deleted it."""
@@ -377,9 +381,12 @@ class DeviceTask:
         for grant in [grant for grant in self.state.grants if grant.state in (GrantState.PLANNED, GrantState.READY)]:
             self.state.end(grant, trio.current_time(), dirty=False)
             grant.holder.grant_failed(grant, error)
-        await self._context.dss.execute(UpdateMedia((MediumUpdate(medium.id, adm_status=AdmStatus.FAILED),)))
-        if self.health <= 0:
-            await self._context.dss.execute(SetDeviceStatus(self.id, AdmStatus.FAILED))
+        try:
+            await self._context.dss.execute(UpdateMedia((MediumUpdate(medium.id, adm_status=AdmStatus.FAILED),)))
+            if self.health <= 0:
+                await self._context.dss.execute(SetDeviceStatus(self.id, AdmStatus.FAILED))
+        except LrsError as refusal:
+            log.error("failure not recorded in the DSS", device=self.row.path, error=describe(refusal))
         log.error("device failed", device=self.row.path, medium=medium.id.name, error=describe(error))
         self._emit(EventKind.DEVICE_FAILED, errno=error.errno or 0, detail=describe(error))
         self.state.to_sync.take().settle(error)

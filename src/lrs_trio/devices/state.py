@@ -128,6 +128,12 @@ class DeviceState:
     def idle(self) -> bool:
         return not self.grants and not self.scheduled and self.formatting is None
 
+    @property
+    def finished(self) -> bool:
+        """Nothing is granted, nothing waits for a sync or for its books, nothing physical goes on."""
+        busy = self.grants or self.to_sync.pending or self.unsettled
+        return not busy and self.syncing is None and self.formatting is None
+
     def free_slots(self, now: float) -> int:
         """How many more grants may be planned now (notes 2.5f, 8)."""
         if not self.serving or self.formatting is not None:
@@ -208,9 +214,8 @@ class DeviceState:
         held_back = not self.sync_while_io and (due or self.syncing is not None)
         if self.scheduled and not self.stopping and not held_back:
             return Step.ACT, now
-        if self.stopping and not self.grants and not self.to_sync.pending and not self.unsettled:
-            if self.syncing is None and self.formatting is None:
-                return Step.STOP, now
+        if self.stopping and self.finished:
+            return Step.STOP, now
         return Step.WAIT, inf if due else self.to_sync.deadline()
 
     def _enter(self, grant: Grant, state: GrantState, now: float) -> None:

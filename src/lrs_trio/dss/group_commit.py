@@ -89,8 +89,9 @@ class GroupCommit:
             LrsError: the operation was refused and nothing of it was done; ESHUTDOWN when the writer
                 has ended or was closed.
         """
+        # Without this the writer might take the operation before a cancelled caller gets to its first wait.
+        await trio.lowlevel.checkpoint_if_cancelled()
         if self._closing or self._ended:
-            await trio.lowlevel.checkpoint()
             raise LrsError(errno.ESHUTDOWN, f"the DSS is closed for this daemon; {operation} was not done")
         waiter = _Waiter(operation)
         self._waiters[waiter] = None

@@ -58,7 +58,7 @@ class SqliteHome:
         busy_timeout: float = BUSY_TIMEOUT_S,
         vfs: str | None = None,
         exclusive: bool = False,
-        synchronous: Literal["FULL", "OFF"] = "FULL",
+        synchronous: Literal["FULL", "NORMAL", "OFF"] = "FULL",
     ) -> Self:
         """Open the DSS at `path`; create it, or bring its schema up to date, where needed.
 
@@ -67,7 +67,8 @@ class SqliteHome:
             busy_timeout: seconds to wait for another process that writes.
             vfs: the name of an SQLite VFS that holds the file, the operating system's by default.
             exclusive: keep every other connection out, which needs no shared memory from the VFS.
-            synchronous: ``OFF`` loses what was committed when the power fails: for throw-away data only.
+            synchronous: less than ``FULL`` loses what was committed when the power fails: for data that
+                may be thrown away.
 
         Raises:
             LrsError: the file cannot be made or used, holds something else, or has a newer schema.

@@ -210,7 +210,7 @@ class FamilyScheduler:
     def _forget(self, request: FamilyRequest) -> None:
         kind = ENDINGS.get(request.state)
         if kind is not None and isinstance(request, Allocation):
-            self._events.emit(kind, family=self.family.label, request=request.kind.name, detail=str(request.client))
+            self._events.emit(kind, family=self.family.label, request=request.kind.name, client=str(request.client))
         self.live.discard(request)
         if isinstance(request, PlaceableRequest):
             self.queue.discard(request)

@@ -212,16 +212,21 @@ def match(
     ordered = [list(order(offers, slot)) for slot, offers in enumerate(candidates)]
 
     def assign(slot: int, seen: set[ResourceId]) -> bool:
+        """Take a free offer, else one whose slot can move to another that this search has not seen."""
         for offer in ordered[slot]:
-            if offer.device in seen:
-                continue
-            seen.add(offer.device)
-            holder = taken.get(offer.device)
-            if holder is None or assign(holder, seen):
-                taken[offer.device] = slot
-                chosen[slot] = offer
-                return True
+            if offer.device not in taken:
+                return take(slot, offer)
+        for offer in ordered[slot]:
+            if offer.device not in seen:
+                seen.add(offer.device)
+                if assign(taken[offer.device], seen):
+                    return take(slot, offer)
         return False
+
+    def take(slot: int, offer: Offer) -> bool:
+        taken[offer.device] = slot
+        chosen[slot] = offer
+        return True
 
     for slot in range(len(candidates)):
         assign(slot, set())

@@ -6,6 +6,7 @@ import errno
 import json
 
 import structlog
+
 from lrs_trio.errors import LrsError
 from lrs_trio.model import ConfigureOperation
 from lrs_trio.wire.messages import Configure, Configured

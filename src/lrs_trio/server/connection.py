@@ -10,6 +10,7 @@ import errno
 
 import structlog
 import trio
+
 from lrs_trio.errors import ProtocolError
 from lrs_trio.events import EventKind, Events
 from lrs_trio.model import RequestKind
@@ -48,19 +49,27 @@ class Connection:
         self._events = events
         self._reading = trio.CancelScope()
 
+    @property
+    def unsent(self) -> int:
+        return len(self._outbox)
+
     def stop(self) -> None:
         """Read no more; the connection ends when its responses are flushed."""
         self._reading.cancel(reason="the server stops")
 
     async def run(self, releases: trio.Nursery) -> None:
         """Serve the client. Release tasks go to `releases`: what is written is accounted for without its writer."""
-        self._events.emit(EventKind.CONNECTION_OPENED, request=str(self.client))
+        self._events.emit(EventKind.CONNECTION_OPENED, client=str(self.client))
         try:
             async with self._stream, trio.open_nursery() as nursery:
                 nursery.start_soon(self._send, name=f"sender of {self.client}")
                 try:
                     with self._reading:
                         await self._read(nursery, releases)
+                except ProtocolError as error:
+                    # What was asked before in order is still answered, then the connection ends.
+                    log.warning("connection closed", client=str(self.client), error=str(error))
+                    self._events.emit(EventKind.PROTOCOL_ERROR, client=str(self.client), detail=str(error))
                 finally:
                     self.client.leave()
                     self._outbox.close()
@@ -73,11 +82,8 @@ class Connection:
                 unsent=len(self._outbox),
                 seconds=self._settings.slow_client_s,
             )
-        except* ProtocolError as group:
-            log.warning("connection closed", client=str(self.client), error=str(group.exceptions[0]))
-            self._events.emit(EventKind.PROTOCOL_ERROR, request=str(self.client), detail=str(group.exceptions[0]))
         finally:
-            self._events.emit(EventKind.CONNECTION_CLOSED, request=str(self.client))
+            self._events.emit(EventKind.CONNECTION_CLOSED, client=str(self.client))
 
     async def _read(self, nursery: trio.Nursery, releases: trio.Nursery) -> None:
         decoder = FrameDecoder(self._settings.max_frame_bytes)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 import trio
+
 from lrs_trio.dss.operations import Dss
 from lrs_trio.errors import LrsError, describe
 from lrs_trio.events import EventKind, Events

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 import trio
+
 from lrs_trio.devices.departure import Departure
 from lrs_trio.wire.codec import encode_response
 from lrs_trio.wire.framing import encode_frame

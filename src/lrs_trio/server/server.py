@@ -6,6 +6,7 @@ from functools import partial
 
 import structlog
 import trio
+
 from lrs_trio.events import Events
 from lrs_trio.scheduling.client import Client
 from lrs_trio.server.connection import Connection
@@ -33,6 +34,11 @@ class Server:
 
     def __len__(self) -> int:
         return len(self._connections)
+
+    @property
+    def unsent(self) -> int:
+        """Responses that have not left yet, of all connections."""
+        return sum(connection.unsent for connection in self._connections)
 
     def finish(self) -> None:
         """Accept and read no more; `run` ends once the responses are flushed, or given up."""

@@ -1,0 +1,169 @@
+"""Runs a command inside an allocation, and releases what it has written (decision 22)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+from lrs_trio.cli.command import fill_in, root_variables, run_command
+from lrs_trio.cli.output import counted, human_size, say, say_error
+from lrs_trio.cli.site import Site
+from lrs_trio.cli.waiting import says_what_it_waits_for
+from lrs_trio.model import Family, ResourceId
+
+if TYPE_CHECKING:
+    from lrs_trio.client import Allocation, Client
+
+EXIT_NOT_RUNNABLE: Final = 126
+EXIT_NOT_FOUND: Final = 127
+
+DEFAULT_LIBRARY: Final = "legacy"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to allocate: room for `size` bytes on each of `copies` media, or without a size `required` of `media`."""
+
+    family: str
+    library: str | None
+    size: int | None = None
+    copies: int = 1
+    tags: tuple[str, ...] = ()
+    media: tuple[str, ...] = ()
+    required: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is in a directory: `size` bytes in regular `files`; `empty` if there is nothing at all."""
+
+    size: int
+    files: int
+    empty: bool
+
+
+class _CommandFailedError(OSError):
+    """Leaves the allocation's block, which gives everything back without a sync."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(errno.ECANCELED, f"the command ended with status {status}")
+        self.status = status
+
+
+def run_in_allocation(site: Site, wanted: Wanted, command: Sequence[str], quiet: bool) -> int:
+    """Allocate, run `command`, release; the command's status.
+
+    Raises:
+        OSError: the allocation was refused, or what was written is not safe.
+        ValueError: `command` has a placeholder for a medium that is not wanted.
+        SettingsError: the settings do not say where the daemon is.
+    """
+    try:
+        with site.connect() as client, ExitStack() as allocated:
+            with says_what_it_waits_for(site, wanted.family):
+                allocation = allocated.enter_context(_ask(client, wanted))
+            if wanted.size is None:
+                return _run(command, [held.root for held in allocation.media])
+            return _write(allocation, command, quiet, allocated)
+    except _CommandFailedError as failed:
+        return failed.status
+
+
+def _write(allocation: Allocation, command: Sequence[str], quiet: bool, allocated: ExitStack) -> int:
+    directories = [make_private_directory(held.root) for held in allocation.media]
+    try:
+        _run(command, [str(directory) for directory in directories])
+        contents = [measure(directory) for directory in directories]
+    except BaseException:
+        for directory in directories:
+            _keep_or_remove(directory)
+        raise
+    for held, directory, content in zip(allocation.media, directories, contents, strict=True):
+        held.wrote(content.size, content.files)
+        if content.empty:
+            directory.rmdir()
+    allocated.close()
+    if not quiet:
+        for directory, content in zip(directories, contents, strict=True):
+            _tell(directory, content)
+    return 0
+
+
+def _run(command: Sequence[str], roots: Sequence[str]) -> int:
+    """Run `command` to its end.
+
+    Raises:
+        _CommandFailedError: it did not succeed, or could not be run at all.
+    """
+    arguments = fill_in(command, roots)
+    try:
+        status = run_command(arguments, os.environ | root_variables(roots))
+    except OSError as error:
+        say_error(error, arguments[0])
+        raise _CommandFailedError(EXIT_NOT_FOUND if error.errno == errno.ENOENT else EXIT_NOT_RUNNABLE) from None
+    if status:
+        raise _CommandFailedError(status)
+    return status
+
+
+def _ask(client: Client, wanted: Wanted) -> AbstractContextManager[Allocation]:
+    family = Family.from_label(wanted.family)
+    if wanted.size is not None:
+        return client.write(wanted.size, copies=wanted.copies, family=family, tags=wanted.tags, library=wanted.library)
+    media = [ResourceId(family, _name(name, family), wanted.library or DEFAULT_LIBRARY) for name in wanted.media]
+    return client.read(media, n_required=wanted.required)
+
+
+def _name(medium: str, family: Family) -> str:
+    return os.path.realpath(medium) if family is Family.DIR else medium
+
+
+def make_private_directory(root: str) -> Path:
+    path = Path(root, f"lrs-exec-{uuid4().hex}")
+    path.mkdir()
+    return path
+
+
+def _keep_or_remove(directory: Path) -> None:
+    """After a failure: what the command wrote is its user's, but nobody accounts for it."""
+    try:
+        directory.rmdir()
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        say(f"not accounted for, and yours to keep or to remove: {directory}")
+
+
+def _tell(directory: Path, content: Content) -> None:
+    if content.empty:
+        say(f"nothing was written in {directory}, it is removed")
+    else:
+        say(f"{counted(content.files, 'file')}, {human_size(content.size)} in {directory}")
+
+
+def measure(directory: Path) -> Content:
+    """What is below `directory`; links are neither followed nor counted.
+
+    Raises:
+        OSError: not all of it can be looked at.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    size = files = entries = 0
+    for parent, directories, names in os.walk(directory, onerror=fail):
+        entries += len(directories) + len(names)
+        for name in names:
+            found = os.lstat(os.path.join(parent, name))
+            if stat.S_ISREG(found.st_mode):
+                size += found.st_size
+                files += 1
+    return Content(size, files, entries == 0)

@@ -1,0 +1,322 @@
+"""The client on trio: many tasks may use one connection at the same time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from lrs_trio.client.common import (
+    Held,
+    HeldMedium,
+    checked,
+    configure_body,
+    configured_values,
+    connection_lost,
+    expect,
+    held_by,
+    parsed,
+    read_body,
+    release_unwanted,
+    write_body,
+)
+from lrs_trio.model import ConfigureOperation, Family, FsType, NotifyOperation, ReadOperation, ResourceId
+from lrs_trio.wire.codec import decode_response, encode_request
+from lrs_trio.wire.framing import FrameDecoder, encode_frame
+from lrs_trio.wire.messages import (
+    Format,
+    Monitor,
+    Monitored,
+    Notify,
+    Ping,
+    Release,
+    Request,
+    RequestBody,
+    Response,
+    ResponseBody,
+    Stat,
+    Statistics,
+    Status,
+    StatusReport,
+)
+
+READ_SIZE = 64 * 1024
+GIVE_BACK_SECONDS = 5.0
+"""How long the last releases may take to leave, when a task is cancelled or the client is closed."""
+
+OUTGOING_CAPACITY = 256
+"""Requests that wait for the stream; when it is full the tasks that have one more wait."""
+
+
+@asynccontextmanager
+async def open_client(socket_path: str | os.PathLike[str]) -> AsyncIterator[Client]:
+    """A client of the daemon that listens on `socket_path`.
+
+    Raises:
+        OSError: nobody listens there, or we may not connect.
+    """
+    stream = await trio.open_unix_socket(os.fspath(socket_path))
+    async with open_client_on(stream) as client:
+        yield client
+
+
+@asynccontextmanager
+async def open_client_on(stream: trio.abc.Stream) -> AsyncIterator[Client]:
+    """A client over any stream that leads to a daemon; the stream is closed at the end."""
+    outgoing, to_send = trio.open_memory_channel[bytes](OUTGOING_CAPACITY)
+    flushed = trio.Event()
+    async with stream, trio.open_nursery() as nursery:
+        client = Client(outgoing)
+        nursery.start_soon(_send_frames, stream, to_send, flushed, name="requests to the daemon")
+        nursery.start_soon(client.receive_from, stream, name="responses of the daemon")
+        yield client
+        # A release that nobody waits for may still be on its way.
+        outgoing.close()
+        with trio.move_on_after(GIVE_BACK_SECONDS):
+            await flushed.wait()
+        nursery.cancel_scope.cancel(reason="the client is closed")
+
+
+async def _send_frames(stream: trio.abc.Stream, to_send: trio.MemoryReceiveChannel[bytes], flushed: trio.Event) -> None:
+    """Send whole frames only: a cancelled request must not leave half of one on the stream."""
+    try:
+        with to_send:
+            async for frame in to_send:
+                await stream.send_all(frame)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass  # the reader finds out, and tells everybody who waits
+    finally:
+        flushed.set()
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    arrived: trio.Event = field(default_factory=trio.Event)
+    response: Response | None = None
+
+
+class Client:
+    """Every method raises `LrsError` with the daemon's errno, or another `OSError` if the connection is lost.
+
+    A task that is cancelled while it waits for media leaves no trace: the request cannot be taken back,
+    so its grant is released as soon as it arrives.
+    """
+
+    def __init__(self, outgoing: trio.MemorySendChannel[bytes]) -> None:
+        self._outgoing = outgoing
+        self._waiting: dict[int, _Waiting] = {}
+        self._last_id = 0
+        self._lost = False
+
+    # Media.
+
+    def write(
+        self,
+        size: int,
+        *,
+        copies: int = 1,
+        family: Family = Family.DIR,
+        tags: Sequence[str] = (),
+        library: str | None = None,
+        grouping: str | None = None,
+        no_split: bool = False,
+        empty: bool = False,
+        prevent_duplicate: bool = False,
+        qos: int | None = None,
+        priority: int | None = None,
+    ) -> AbstractAsyncContextManager[Allocation]:
+        """Hold `copies` different media with room for `size` bytes each, while the block lasts.
+
+        Entering waits for the media. Leaving the block normally releases them and returns when what was
+        written is synced and counted; leaving it with an exception releases them uncounted.
+        """
+        body = write_body(
+            size,
+            copies=copies,
+            family=family,
+            tags=tags,
+            library=library,
+            grouping=grouping,
+            no_split=no_split,
+            empty=empty,
+            prevent_duplicate=prevent_duplicate,
+        )
+        return self._hold(body, grouping=grouping, qos=qos, priority=priority)
+
+    def read(
+        self,
+        media: Sequence[ResourceId],
+        *,
+        n_required: int = 1,
+        operation: ReadOperation = ReadOperation.READ,
+        qos: int | None = None,
+        priority: int | None = None,
+    ) -> AbstractAsyncContextManager[Allocation]:
+        """Hold `n_required` of `media`, preferred in their order, while the block lasts."""
+        return self._hold(read_body(media, n_required, operation), qos=qos, priority=priority)
+
+    def delete(self, media: Sequence[ResourceId]) -> AbstractAsyncContextManager[Allocation]:
+        """Hold all of `media` to delete from; tell with `HeldMedium.deleted` what is gone."""
+        return self._hold(read_body(media, len(media), ReadOperation.DELETE), deletes=True)
+
+    # Administration.
+
+    async def format(
+        self, medium: ResourceId, *, fs_type: FsType = FsType.POSIX, unlock: bool = False, force: bool = False
+    ) -> None:
+        await self.request(Format(medium, fs_type, unlock, force))
+
+    async def notify(self, operation: NotifyOperation, resource: ResourceId, *, wait: bool = True) -> None:
+        """Tell the daemon that `resource` has changed in the DSS; `wait` until it has acted on it."""
+        body = Notify(resource, operation, wait)
+        if wait:
+            await self.request(body)
+        else:
+            await self.send(body)
+
+    async def ping(self) -> None:
+        await self.request(Ping())
+
+    async def monitor(self, family: Family = Family.DIR) -> list[dict[str, Any]]:
+        answer: list[dict[str, Any]] = parsed(expect(await self.request(Monitor(family)), Monitored).status)
+        return answer
+
+    async def stats(
+        self, ns: str | None = None, name: str | None = None, tags: str | None = None
+    ) -> list[dict[str, Any]]:
+        answer: list[dict[str, Any]] = parsed(expect(await self.request(Stat(ns, name, tags)), Statistics).stats)
+        return answer
+
+    async def status(self) -> dict[str, Any]:
+        answer: dict[str, Any] = parsed(expect(await self.request(Status()), StatusReport).status)
+        return answer
+
+    async def configure_get(self, items: Sequence[Mapping[str, str]]) -> list[str]:
+        """The values of `items` (section, key), "" where nothing is set."""
+        return configured_values(await self.request(configure_body(ConfigureOperation.GET, items)))
+
+    async def configure_set(self, items: Sequence[Mapping[str, str]]) -> None:
+        """Set `items` (section, key, value) in the running daemon."""
+        await self.request(configure_body(ConfigureOperation.SET, items))
+
+    # Requests.
+
+    async def request(self, body: RequestBody, *, qos: int | None = None, priority: int | None = None) -> ResponseBody:
+        """Send one request and wait for its response.
+
+        Raises:
+            LrsError: the daemon answered with an error.
+            OSError: the connection is lost.
+        """
+        self._last_id += 1
+        request_id = self._last_id
+        waiting = self._waiting[request_id] = _Waiting()
+        try:
+            await self._send(Request(request_id, body, qos, priority))
+            await waiting.arrived.wait()
+        except BaseException:
+            if waiting.response is not None:
+                # Cancelled in the very moment in which the response arrived.
+                await self._give_back(waiting.response)
+            raise
+        finally:
+            del self._waiting[request_id]
+        if waiting.response is None:
+            raise connection_lost()
+        return checked(body, waiting.response.body)
+
+    async def send(self, body: RequestBody) -> None:
+        """Send a request that is never answered."""
+        self._last_id += 1
+        await self._send(Request(self._last_id, body))
+
+    async def receive_from(self, stream: trio.abc.Stream) -> None:
+        """Hand every response to the task that waits for it, until the daemon closes the stream."""
+        decoder = FrameDecoder()
+        try:
+            while data := await stream.receive_some(READ_SIZE):
+                for message in decoder.feed(data):
+                    await self._hand_out(decode_response(message))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # as if it had been closed in order: nothing more will come
+        finally:
+            self._lost = True
+            for waiting in self._waiting.values():
+                waiting.arrived.set()
+
+    async def _hand_out(self, response: Response) -> None:
+        waiting = self._waiting.get(response.request_id)
+        if waiting is None:
+            await self._give_back(response)
+        else:
+            waiting.response = response
+            waiting.arrived.set()
+
+    async def _give_back(self, response: Response) -> None:
+        """Release a grant that nobody waits for."""
+        release = release_unwanted(response.body)
+        if release is not None:
+            await self._send_though_cancelled(release)
+
+    async def _send(self, request: Request) -> None:
+        if self._lost:
+            raise connection_lost()
+        try:
+            await self._outgoing.send(encode_frame(encode_request(request)))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise connection_lost() from None
+
+    async def _send_though_cancelled(self, release: Release) -> None:
+        """Queue a release that must not be forgotten because its task was cancelled."""
+        # Shielded, but not for long: the daemon takes everything back anyway when the connection ends.
+        with trio.move_on_after(GIVE_BACK_SECONDS, shield=True), suppress(ConnectionError):
+            await self.send(release)
+
+    @asynccontextmanager
+    async def _hold(
+        self,
+        body: RequestBody,
+        *,
+        deletes: bool = False,
+        grouping: str | None = None,
+        qos: int | None = None,
+        priority: int | None = None,
+    ) -> AsyncIterator[Allocation]:
+        held = held_by(await self.request(body, qos=qos, priority=priority), deletes=deletes, grouping=grouping)
+        allocation = Allocation(self, held)
+        try:
+            yield allocation
+        except BaseException as error:
+            if not held.released:
+                await self._send_though_cancelled(held.abandon(error))
+            raise
+        await allocation.release()
+
+
+class Allocation:
+    """Media that are held. `Client.write`, `Client.read` and `Client.delete` make one."""
+
+    def __init__(self, client: Client, held: Held) -> None:
+        self._client = client
+        self._held = held
+
+    @property
+    def media(self) -> tuple[HeldMedium, ...]:
+        return self._held.media
+
+    async def sync(self) -> None:
+        """Return when what was written so far is synced and counted; the media stay held."""
+        await self._client.request(self._held.checkpoint())
+
+    async def release(self) -> None:
+        """Give the media back before the block ends; harmless when that is done already."""
+        if self._held.released:
+            return
+        if self._held.syncs:
+            await self._client.request(self._held.finish())
+        else:
+            await self._client.send(self._held.finish())

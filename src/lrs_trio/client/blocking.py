@@ -1,0 +1,252 @@
+"""The blocking client: one request at a time over one connection."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from lrs_trio.client.common import (
+    Held,
+    HeldMedium,
+    checked,
+    configure_body,
+    configured_values,
+    connection_lost,
+    expect,
+    held_by,
+    parsed,
+    read_body,
+    release_unwanted,
+    write_body,
+)
+from lrs_trio.model import ConfigureOperation, Family, FsType, NotifyOperation, ReadOperation, ResourceId
+from lrs_trio.wire.codec import decode_response, encode_request
+from lrs_trio.wire.framing import FrameDecoder, encode_frame
+from lrs_trio.wire.messages import (
+    Format,
+    Monitor,
+    Monitored,
+    Notify,
+    Ping,
+    Request,
+    RequestBody,
+    Response,
+    ResponseBody,
+    Stat,
+    Statistics,
+    Status,
+    StatusReport,
+)
+
+READ_SIZE = 64 * 1024
+
+
+def connect(socket_path: str | os.PathLike[str]) -> Client:
+    """A client of the daemon that listens on `socket_path`; close it, or use it in a ``with`` block.
+
+    Raises:
+        OSError: nobody listens there, or we may not connect.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        connection.connect(os.fspath(socket_path))
+    except OSError as error:
+        connection.close()
+        error.filename = os.fspath(socket_path)
+        raise
+    return Client(connection)
+
+
+class Client:
+    """Every method raises `LrsError` with the daemon's errno, or another `OSError` if the connection is lost."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._decoder = FrameDecoder()
+        self._received: deque[Response] = deque()
+        self._last_id = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, type_: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave. What is still held is taken back by the daemon, and not counted."""
+        self._connection.close()
+
+    # Media.
+
+    def write(
+        self,
+        size: int,
+        *,
+        copies: int = 1,
+        family: Family = Family.DIR,
+        tags: Sequence[str] = (),
+        library: str | None = None,
+        grouping: str | None = None,
+        no_split: bool = False,
+        empty: bool = False,
+        prevent_duplicate: bool = False,
+        qos: int | None = None,
+        priority: int | None = None,
+    ) -> AbstractContextManager[Allocation]:
+        """Hold `copies` different media with room for `size` bytes each, while the block lasts.
+
+        Entering waits for the media. Leaving the block normally releases them and returns when what was
+        written is synced and counted; leaving it with an exception releases them uncounted.
+        """
+        body = write_body(
+            size,
+            copies=copies,
+            family=family,
+            tags=tags,
+            library=library,
+            grouping=grouping,
+            no_split=no_split,
+            empty=empty,
+            prevent_duplicate=prevent_duplicate,
+        )
+        return self._hold(body, grouping=grouping, qos=qos, priority=priority)
+
+    def read(
+        self,
+        media: Sequence[ResourceId],
+        *,
+        n_required: int = 1,
+        operation: ReadOperation = ReadOperation.READ,
+        qos: int | None = None,
+        priority: int | None = None,
+    ) -> AbstractContextManager[Allocation]:
+        """Hold `n_required` of `media`, preferred in their order, while the block lasts."""
+        return self._hold(read_body(media, n_required, operation), qos=qos, priority=priority)
+
+    def delete(self, media: Sequence[ResourceId]) -> AbstractContextManager[Allocation]:
+        """Hold all of `media` to delete from; tell with `HeldMedium.deleted` what is gone."""
+        return self._hold(read_body(media, len(media), ReadOperation.DELETE), deletes=True)
+
+    # Administration.
+
+    def format(
+        self, medium: ResourceId, *, fs_type: FsType = FsType.POSIX, unlock: bool = False, force: bool = False
+    ) -> None:
+        self.request(Format(medium, fs_type, unlock, force))
+
+    def notify(self, operation: NotifyOperation, resource: ResourceId, *, wait: bool = True) -> None:
+        """Tell the daemon that `resource` has changed in the DSS; `wait` until it has acted on it."""
+        body = Notify(resource, operation, wait)
+        if wait:
+            self.request(body)
+        else:
+            self.send(body)
+
+    def ping(self) -> None:
+        self.request(Ping())
+
+    def monitor(self, family: Family = Family.DIR) -> list[dict[str, Any]]:
+        answer: list[dict[str, Any]] = parsed(expect(self.request(Monitor(family)), Monitored).status)
+        return answer
+
+    def stats(self, ns: str | None = None, name: str | None = None, tags: str | None = None) -> list[dict[str, Any]]:
+        answer: list[dict[str, Any]] = parsed(expect(self.request(Stat(ns, name, tags)), Statistics).stats)
+        return answer
+
+    def status(self) -> dict[str, Any]:
+        answer: dict[str, Any] = parsed(expect(self.request(Status()), StatusReport).status)
+        return answer
+
+    def configure_get(self, items: Sequence[Mapping[str, str]]) -> list[str]:
+        """The values of `items` (section, key), "" where nothing is set."""
+        return configured_values(self.request(configure_body(ConfigureOperation.GET, items)))
+
+    def configure_set(self, items: Sequence[Mapping[str, str]]) -> None:
+        """Set `items` (section, key, value) in the running daemon."""
+        self.request(configure_body(ConfigureOperation.SET, items))
+
+    # Requests.
+
+    def request(self, body: RequestBody, *, qos: int | None = None, priority: int | None = None) -> ResponseBody:
+        """Send one request and wait for its response.
+
+        Raises:
+            LrsError: the daemon answered with an error.
+            OSError: the connection is lost.
+        """
+        request_id = self._send(body, qos=qos, priority=priority)
+        while (response := self._receive()).request_id != request_id:
+            # The answer to a request that was given up, perhaps by an interrupt.
+            unwanted = release_unwanted(response.body)
+            if unwanted is not None:
+                self.send(unwanted)
+        return checked(body, response.body)
+
+    def send(self, body: RequestBody) -> None:
+        """Send a request that is never answered."""
+        self._send(body)
+
+    def _send(self, body: RequestBody, *, qos: int | None = None, priority: int | None = None) -> int:
+        self._last_id += 1
+        self._connection.sendall(encode_frame(encode_request(Request(self._last_id, body, qos, priority))))
+        return self._last_id
+
+    def _receive(self) -> Response:
+        while not self._received:
+            data = self._connection.recv(READ_SIZE)
+            if not data:
+                raise connection_lost()
+            self._received.extend(map(decode_response, self._decoder.feed(data)))
+        return self._received.popleft()
+
+    @contextmanager
+    def _hold(
+        self,
+        body: RequestBody,
+        *,
+        deletes: bool = False,
+        grouping: str | None = None,
+        qos: int | None = None,
+        priority: int | None = None,
+    ) -> Iterator[Allocation]:
+        held = held_by(self.request(body, qos=qos, priority=priority), deletes=deletes, grouping=grouping)
+        allocation = Allocation(self, held)
+        try:
+            yield allocation
+        except BaseException as error:
+            if not held.released:
+                self.send(held.abandon(error))
+            raise
+        allocation.release()
+
+
+class Allocation:
+    """Media that are held. `Client.write`, `Client.read` and `Client.delete` make one."""
+
+    def __init__(self, client: Client, held: Held) -> None:
+        self._client = client
+        self._held = held
+
+    @property
+    def media(self) -> tuple[HeldMedium, ...]:
+        return self._held.media
+
+    def sync(self) -> None:
+        """Return when what was written so far is synced and counted; the media stay held."""
+        self._client.request(self._held.checkpoint())
+
+    def release(self) -> None:
+        """Give the media back before the block ends; harmless when that is done already."""
+        if self._held.released:
+            return
+        if self._held.syncs:
+            self._client.request(self._held.finish())
+        else:
+            self._client.send(self._held.finish())

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lrs_trio.cli.allocation import measure
+from lrs_trio.cli.demo_daemon import DemoDaemon, DemoSite
+from tests.cli.conftest import ENVIRONMENT, TIMEOUT_S, Lrs, command_line
+
+pytestmark = pytest.mark.usefixtures("directories")
+
+
+def books(lrs: Lrs) -> list[tuple[int, int]]:
+    """Objects and bytes of each directory."""
+    rows = json.loads(lrs("dir", "list", "--json").stdout)
+    return [(row["medium"]["stats"]["nb_obj"], row["medium"]["stats"]["logc_spc_used"]) for row in rows]
+
+
+def status(lrs: Lrs) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(lrs("status", "--json").stdout)
+    return found
+
+
+def grants(lrs: Lrs) -> list[dict[str, Any]]:
+    return [grant for device in status(lrs)["families"][0]["devices"] for grant in device["grants"]]
+
+
+def leftovers(directories: tuple[Path, ...]) -> list[Path]:
+    return [path for directory in directories for path in directory.glob("lrs-exec-*")]
+
+
+def test_one_copy(directories: tuple[Path, ...], lrs: Lrs) -> None:
+    done = lrs(
+        "exec",
+        "--write",
+        "1MiB",
+        "--",
+        "sh",
+        "-c",
+        "mkdir {root}/d; cat > {root}/d/file; : > $LRS_ROOT/none",
+        stdin="x" * 5000,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(books(lrs)) == [(0, 0), (2, 5000)]
+    (made,) = leftovers(directories)
+    assert made.joinpath("d", "file").read_text() == "x" * 5000
+    assert done.stderr == f"lrs: 2 files, 4.9 KiB in {made}\n"
+
+
+def test_two_copies(directories: tuple[Path, ...], lrs: Lrs) -> None:
+    script = 'tee "$LRS_ROOT_2/copy" > {root1}/copy; test {root} = "$LRS_ROOT"; test {root2} = "$LRS_ROOT_2"'
+    done = lrs("exec", "-q", "--write", "1MiB", "--copies", "2", "--", "sh", "-ec", script, stdin="hello")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert books(lrs) == [(1, 5), (1, 5)]
+    assert {path.parent for path in leftovers(directories)} == set(directories)
+
+
+def test_nothing_written_leaves_nothing(directories: tuple[Path, ...], lrs: Lrs) -> None:
+    done = lrs("exec", "--write", "1", "--", "true")
+    assert done.returncode == 0
+    assert "nothing was written" in done.stderr
+    assert leftovers(directories) == []
+    assert books(lrs) == [(0, 0), (0, 0)]
+
+
+def test_reading_gives_the_medium_itself(directories: tuple[Path, ...], lrs: Lrs) -> None:
+    directories[1].joinpath("song").write_text("la la")
+    done = lrs("exec", "--read", directories[1], "--", "cat", "{root}/song")
+    assert (done.returncode, done.stdout) == (0, "la la")
+    assert books(lrs) == [(0, 0), (0, 0)]
+
+
+@pytest.mark.parametrize("spelling", [["--read", "{0}", "{1}"], ["--read", "{0}", "--read", "{1}"]])
+def test_reading_from_several_media(directories: tuple[Path, ...], lrs: Lrs, spelling: list[str]) -> None:
+    words = [word.format(*directories) for word in spelling]
+    both = lrs("exec", *words, "--", "echo", "{root1} {root2}")
+    assert both.stdout.split() == [str(path) for path in directories]
+    one = lrs("exec", *words, "--required", "1", "--", "sh", "-c", "env | grep ^LRS_ROOT")
+    assert sorted(one.stdout.split()) == [f"LRS_ROOT={directories[0]}", f"LRS_ROOT_1={directories[0]}"]
+
+
+def test_dashes_may_be_left_out_and_given_twice(lrs: Lrs) -> None:
+    assert lrs("exec", "--write", "1", "echo", "-n", "a").stdout == "a"
+    assert lrs("exec", "--write", "1", "--", "echo", "--", "b").stdout == "-- b\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["sh", "-c", "exit 7"], 7),
+        (["sh", "-c", "kill -KILL $$"], 137),
+        (["/no/such/command"], 127),
+        (["/etc/hostname"], 126),
+    ],
+)
+def test_a_failing_command_is_not_accounted_for(
+    directories: tuple[Path, ...], lrs: Lrs, command: list[str], expected: int
+) -> None:
+    done = lrs("exec", "--write", "1KiB", "--copies", "2", "--", *command)
+    assert done.returncode == expected
+    assert books(lrs) == [(0, 0), (0, 0)]
+    assert grants(lrs) == []
+    assert leftovers(directories) == []
+
+
+def test_what_a_failing_command_wrote_is_kept_and_named(directories: tuple[Path, ...], lrs: Lrs) -> None:
+    done = lrs("exec", "--write", "1KiB", "--", "sh", "-c", "echo half > {root}/half; exit 1")
+    (left,) = leftovers(directories)
+    assert done.returncode == 1
+    assert str(left) in done.stderr
+    assert left.joinpath("half").read_text() == "half\n"
+    assert books(lrs) == [(0, 0), (0, 0)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--write", "1"],
+        ["--write", "a lot", "--", "true"],
+        ["--write", "1", "--read", "/a", "--", "true"],
+        ["--", "true"],
+        ["--write", "1", "extra", "--", "true"],
+        ["--write", "1", "--", "cp", "a", "{root2}"],
+        ["--write", "1", "--required", "1", "--", "true"],
+        ["--read", "/a", "--required", "2", "--", "true"],
+        ["--read", "/a", "--copies", "2", "--", "true"],
+        ["--no-such-option", "--", "true"],
+    ],
+)
+def test_wrong_command_lines(lrs: Lrs, words: list[str]) -> None:
+    done = lrs("exec", *words)
+    assert done.returncode == 125
+    assert "Error: " in done.stderr
+
+
+def test_no_allocation_no_command(site: DemoSite, lrs: Lrs) -> None:
+    mark = site.base / "mark"
+    done = lrs("exec", "--write", "1", "--copies", "3", "--", "touch", mark)
+    assert done.returncode == 125
+    assert "[ENOSPC]" in done.stderr
+    assert not mark.exists()
+
+
+def test_no_daemon(site: DemoSite, daemon: DemoDaemon, lrs: Lrs) -> None:
+    daemon.end()
+    done = lrs("exec", "--write", "1", "--", "true")
+    assert done.returncode == 125
+    assert "[ECONNREFUSED]" in done.stderr
+
+
+def started(site: DemoSite, *words: str) -> subprocess.Popen[str]:
+    """`lrs exec` with a command that has begun: it says so with its first line."""
+    process = subprocess.Popen(
+        command_line(site, "exec", *words), stdout=subprocess.PIPE, stdin=subprocess.PIPE, env=ENVIRONMENT, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_status_shows_it_while_it_runs(directories: tuple[Path, ...], site: DemoSite, lrs: Lrs) -> None:
+    with started(site, "--write", "10MiB", "--copies", "2", "--", "sh", "-c", "echo ready; cat > {root}/in") as process:
+        (family,) = status(lrs)["families"]
+        assert [device["ongoing"] for device in family["devices"]] == [1, 1]
+        assert {grant["pid"] for grant in grants(lrs)} == {process.pid}
+        shown = lrs("status").stdout
+        assert str(directories[0]) in shown
+        assert str(process.pid) in shown
+        assert "1/8" in shown
+        process.communicate("end")
+    assert process.returncode == 0
+    assert grants(lrs) == []
+
+
+def test_a_killed_one_takes_its_command_along(directories: tuple[Path, ...], site: DemoSite, lrs: Lrs) -> None:
+    script = "echo half > {root}/half; echo ready; exec sleep 600"
+    with started(site, "--write", "1MiB", "--copies", "2", "--", "sh", "-c", script) as process:
+        process.kill()
+        assert process.stdout is not None
+        assert process.stdout.read() == ""  # the command held the other end
+    done = lrs("exec", "--write", "1", "--", "sh", "-c", "echo -n abc > {root}/whole")
+    assert done.returncode == 0
+    assert sorted(books(lrs)) == [(0, 0), (1, 3)]
+    assert process.pid not in {grant["pid"] for grant in grants(lrs)}
+
+
+def test_sigterm_ends_the_command_and_frees_the_media(site: DemoSite, lrs: Lrs) -> None:
+    with started(site, "--write", "1MiB", "--", "sh", "-c", "echo ready; exec sleep 600") as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT_S) == 128 + signal.SIGTERM
+    assert grants(lrs) == []
+
+
+def test_a_drain_waits_for_it(site: DemoSite, daemon: DemoDaemon) -> None:
+    with started(site, "--write", "1MiB", "--", "sh", "-c", "echo ready; cat > {root}/in") as process:
+        daemon.interrupt()
+        process.communicate("the end")
+        assert process.returncode == 0
+    assert daemon.wait() == 0
+
+
+def test_on_a_terminal_it_says_what_it_waits_for(site: DemoSite, lrs: Lrs) -> None:
+    site.config.write_text(site.config.read_text())
+    holders = [started(site, "--write", "1", "--", "sh", "-c", "echo ready; cat") for _ in range(16)]
+    try:
+        master, slave = pty.openpty()
+        with subprocess.Popen(
+            command_line(site, "exec", "--write", "1", "--", "true"), stderr=slave, env=ENVIRONMENT
+        ) as waiting:
+            os.close(slave)
+            said = os.read(master, 4096).decode()
+            assert "waiting: " in said
+            assert "busy, 8 of 8 I/Os by pid" in said
+            for holder in holders:
+                holder.communicate("")
+            assert waiting.wait(TIMEOUT_S) == 0
+        os.close(master)
+    finally:
+        for holder in holders:
+            holder.kill()
+            holder.communicate()
+
+
+def test_only_regular_files_are_measured(tmp_path: Path) -> None:
+    assert measure(tmp_path).empty
+    tmp_path.joinpath("a").write_bytes(b"123")
+    tmp_path.joinpath("d").mkdir()
+    tmp_path.joinpath("d", "b").write_bytes(b"4567")
+    tmp_path.joinpath("link").symlink_to("a")
+    os.mkfifo(tmp_path / "pipe")
+    content = measure(tmp_path)
+    assert (content.size, content.files, content.empty) == (7, 2, False)

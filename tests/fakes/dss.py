@@ -1,0 +1,168 @@
+"""A DSS in memory that does what `dss/operations.py` says, may be slow, and may be away for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar, cast
+
+import trio
+
+from lrs_trio.dss.books import updated_medium
+from lrs_trio.dss.operations import (
+    DeleteLocks,
+    DeviceRow,
+    MediumRow,
+    MediumUpdate,
+    Operation,
+    ReadDevice,
+    ReadDevices,
+    ReadLocks,
+    ReadMedia,
+    ReadMedium,
+    ReleaseLock,
+    ReplaceLock,
+    SetDeviceStatus,
+    TakeLock,
+    UpdateMedia,
+)
+from lrs_trio.errors import LrsError
+from lrs_trio.model import Device, Lock, LockOwner, LockType, Medium, ResourceId, lock_id
+
+T = TypeVar("T")
+
+
+class FakeDss:
+    """Each operation takes `delay()` seconds and is then done as a whole, between two checkpoints.
+
+    `committed` lists what was done, oldest first, with its time. An operation whose type is in `refusals` is
+    refused with that error.
+    """
+
+    def __init__(self) -> None:
+        self.devices: dict[ResourceId, Device] = {}
+        self.media: dict[ResourceId, Medium] = {}
+        self.locks: dict[tuple[LockType, str], Lock] = {}
+        self.committed: list[tuple[float, Operation[Any]]] = []
+        self.refusals: dict[type[Operation[Any]], LrsError] = {}
+        self.delay: Callable[[], float] = lambda: 0.0
+        self._away_since: float | None = None
+        self._back = trio.Event()
+
+    @property
+    def unavailable_since(self) -> float | None:
+        return self._away_since
+
+    def go_away(self) -> None:
+        self._away_since = trio.current_time()
+        self._back = trio.Event()
+
+    def come_back(self) -> None:
+        self._away_since = None
+        self._back.set()
+
+    async def execute(self, operation: Operation[T]) -> T:
+        await trio.sleep(self.delay())
+        while self._away_since is not None:
+            await self._back.wait()
+        refusal = self.refusals.get(type(operation))
+        if refusal is not None:
+            raise refusal
+        result = self._do(operation)
+        self.committed.append((trio.current_time(), operation))
+        return cast(T, result)
+
+    def updates(self, medium: ResourceId | None = None) -> list[MediumUpdate]:
+        """Every update of `medium`, or of all, that was committed."""
+        return [
+            update
+            for _, operation in self.committed
+            if isinstance(operation, UpdateMedia)
+            for update in operation.updates
+            if medium is None or update.id == medium
+        ]
+
+    def add_lock(self, kind: LockType, resource: ResourceId, owner: LockOwner, **more: Any) -> Lock:
+        lock = Lock(kind, lock_id(resource), owner, more.pop("timestamp", 0.0), **more)
+        self.locks[kind, lock.id] = lock
+        return lock
+
+    def _do(self, operation: Operation[Any]) -> object:
+        match operation:
+            case ReadDevices():
+                return tuple(
+                    self._device_row(device)
+                    for _, device in sorted(self.devices.items())
+                    if operation.family in (None, device.id.family) and operation.host in (None, device.host)
+                )
+            case ReadDevice():
+                device = self.devices.get(operation.id)
+                return None if device is None else self._device_row(device)
+            case ReadMedia():
+                return tuple(
+                    self._medium_row(medium)
+                    for _, medium in sorted(self.media.items())
+                    if operation.family in (None, medium.id.family)
+                )
+            case ReadMedium():
+                medium = self.media.get(operation.id)
+                return None if medium is None else self._medium_row(medium)
+            case ReadLocks():
+                return tuple(lock for lock in self.locks.values() if operation.host in (None, lock.owner.host))
+            case TakeLock():
+                return self._take_lock(operation)
+            case ReplaceLock():
+                return self._replace_lock(operation)
+            case ReleaseLock():
+                return self._release_lock(operation)
+            case DeleteLocks():
+                same = [lock for lock in operation.locks if self.locks.get((lock.type, lock.id)) == lock]
+                for lock in same:
+                    del self.locks[lock.type, lock.id]
+                return len(same)
+            case UpdateMedia():
+                return tuple(map(self._update, operation.updates))
+            case SetDeviceStatus():
+                if operation.id not in self.devices:
+                    return False
+                self.devices[operation.id] = replace(self.devices[operation.id], adm_status=operation.adm_status)
+                return True
+            case _:
+                raise NotImplementedError(f"the tests of the daemon do not ask for {operation}")
+
+    def _update(self, update: MediumUpdate) -> Medium | None:
+        if update.id not in self.media:
+            return None
+        self.media[update.id] = updated_medium(self.media[update.id], update)
+        return self.media[update.id]
+
+    def _take_lock(self, operation: TakeLock) -> Lock | None:
+        key = operation.type, lock_id(operation.resource)
+        holder = self.locks.get(key)
+        ours_to_take = holder is None or (holder.is_weak and holder.owner.host == operation.owner.host)
+        if ours_to_take:
+            self.locks[key] = Lock(*key, operation.owner, trio.current_time())
+            return None
+        return None if holder is not None and holder.owner == operation.owner else holder
+
+    def _replace_lock(self, operation: ReplaceLock) -> bool:
+        expected = operation.expected
+        key = expected.type, expected.id
+        if self.locks.get(key) != expected:
+            return False
+        self.locks[key] = Lock(*key, operation.owner, trio.current_time())
+        return True
+
+    def _release_lock(self, operation: ReleaseLock) -> bool:
+        key = operation.type, lock_id(operation.resource)
+        holder = self.locks.get(key)
+        if holder is None or not (holder.is_weak or holder.owner == operation.owner):
+            return False
+        del self.locks[key]
+        return True
+
+    def _device_row(self, device: Device) -> DeviceRow:
+        return DeviceRow(device, self.locks.get((LockType.DEVICE, lock_id(device.id))))
+
+    def _medium_row(self, medium: Medium) -> MediumRow:
+        return MediumRow(medium, self.locks.get((LockType.MEDIA, lock_id(medium.id))))
