@@ -39,9 +39,7 @@ def read_books(site: Site) -> Books:
     return Books(
         {row.medium.id: (row.medium.stats.nb_obj, row.medium.stats.logc_spc_used) for row in media},
         frozenset((lock.type, lock.id, lock.owner.pid) for lock in locks),
-        tuple(
-            resource.id for kind in resources for resource in kind if resource.adm_status is not AdmStatus.UNLOCKED
-        ),
+        tuple(resource.id for kind in resources for resource in kind if resource.adm_status is not AdmStatus.UNLOCKED),
     )
 
 

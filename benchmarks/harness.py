@@ -165,11 +165,11 @@ class Lrsd:
         ended = os.pidfd_open(self.pid)
         try:
             while (left := deadline - time.monotonic()) > 0:
-                readable, _, _ = select.select([self._manager, ended], [], [], left)
-                if self._manager in readable and b"READY=1" in self._manager.recv(4096).splitlines():
+                readable, _, _ = select.select([self._manager.fileno(), ended], [], [], left)
+                if self._manager.fileno() in readable and b"READY=1" in self._manager.recv(4096).splitlines():
                     return
                 if ended in readable:
-                    raise RuntimeError(f"lrsd ended with status {self._process.wait()} instead of being ready{self.said()}")
+                    raise RuntimeError(f"lrsd ended with {self._process.wait()} instead of being ready{self.said()}")
         finally:
             os.close(ended)
         raise RuntimeError(f"lrsd was not ready after {START_S:g} s{self.said()}")

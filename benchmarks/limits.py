@@ -38,7 +38,9 @@ def commit_rate(directory: Path, seconds: float) -> float:
     file = directory / "commit-rate.sqlite"
     db = apsw.Connection(str(file))
     try:
-        db.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE t (n); INSERT INTO t VALUES (0)")
+        db.pragma("journal_mode", "wal")
+        db.pragma("synchronous", "full")
+        db.execute("CREATE TABLE t (n); INSERT INTO t VALUES (0)")
         commits = 0
         begun = monotonic()
         while (passed := monotonic() - begun) < seconds:

@@ -159,18 +159,19 @@ class Client:
         data = self.connection.recv(READ_SIZE)
         if not data:
             raise ConnectionResetError(errno.ECONNRESET, "closed by the daemon")
-        return all([self._answered(message) for message in self.decoder.feed(data)])
+        for message in self.decoder.feed(data):
+            self._answered(message)
+        return self._script is not None
 
-    def _answered(self, message: bytes) -> bool:
+    def _answered(self, message: bytes) -> None:
         response = decode_response(message)
         if response.request_id != self._serial or self._script is None:
             self.ledger.problems.append(f"{self}: an answer that nobody waits for: {response}")
-            return self._script is not None
+            return
         try:
             self._script.send(response.body)
         except StopIteration:
             self._script = None
-        return self._script is not None
 
 
 def finishing(client: Client, script: Script) -> Script:

@@ -59,6 +59,7 @@ ENDS: Final = (
 class Life:
     """One daemon under load, from its start to its end, as its clients have seen it."""
 
+    number: int
     end: End
     seconds: float
     ledger: Ledger = field(default_factory=Ledger)
@@ -92,33 +93,36 @@ class Soak:
         self._orders: Iterator[Order] = orders(random, copies=COPIES)
         self._books = dict.fromkeys(site.media, (0, 0))
         """What the DSS has to say: all that was acknowledged, and what was found to be committed besides."""
-        self._last: Life | None = None
+        self._ended: list[Life] = []
+        """Those that no successor has looked at yet."""
 
     def run(self, kills: int) -> None:
         """End daemons until `kills` of them were killed; each gets a line."""
         with running(self._site) as daemon:
             format_media(self._site)
             self._drain(daemon)
-        ends = cycle(ENDS)
-        while self.totals.kills < kills:
+        for number, end in enumerate(cycle(ENDS), 1):
             with Lrsd(self._site) as daemon:
-                self._live(daemon, next(ends))
+                self._live(daemon, number, end)
+            if self.totals.kills == kills:
+                break
         with Lrsd(self._site) as daemon:
             self._start(daemon)
             self._drain(daemon)
         self.totals.problems += unsound_files(self.totals.acknowledged)
 
-    def _live(self, daemon: Lrsd, end: End) -> None:
+    def _live(self, daemon: Lrsd, number: int, end: End) -> None:
         totals = self.totals
         if end is End.KILLED_STARTING:
             lived = self._random.uniform(0, max(totals.starts_s))
             sleep(lived)
             daemon.kill()
             totals.kills += 1
-            print(f"{totals.kills:3} {end.value:22} after {lived:4.2f} s")
+            self._ended.append(Life(number, end, lived))
             return
         self._start(daemon)
-        self._last = life = Life(end, self._random.uniform(SHORTEST_S, LONGEST_S))
+        life = Life(number, end, self._random.uniform(SHORTEST_S, LONGEST_S))
+        self._ended.append(life)
         totals.load_s += run_load(
             self._site.socket,
             life.ledger,
@@ -152,9 +156,9 @@ class Soak:
         books = read_books(self._site)
         self._expect(not books.not_unlocked, f"failed or locked after a start: {books.not_unlocked}")
         self._expect(books.locks == expected_locks(self._site, daemon.pid), f"locks after a start: {books.locks}")
-        if self._last is not None:
-            self._settle(self._last, books)
-            self._last = None
+        for life in self._ended:
+            self._settle(life, books)
+        self._ended.clear()
         self.totals.problems += differences(books.totals, self._books)
 
     def _settle(self, life: Life, books: Books) -> None:
@@ -171,7 +175,7 @@ class Soak:
         totals.committed_unanswered += len(committed)
         totals.not_committed += lost
         print(
-            f"{totals.kills:3} {life.end.value:22} after {life.seconds:4.2f} s: {len(ledger.acknowledged):5} releases"
+            f"{life.number:3} {life.end.value:22} after {life.seconds:4.2f} s: {len(ledger.acknowledged):5} releases"
             f" acknowledged, {len(committed):2} committed and not answered, {lost:2} not committed;"
             f" ready again in {totals.starts_s[-1]:.2f} s"
         )

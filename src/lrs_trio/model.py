@@ -121,6 +121,10 @@ class ResourceId:
         return f"{self.family.label}:{self.library}:{self.name}"
 
 
+LABEL_LENGTH = 32
+"""Characters of a medium's name that the DSS keeps as the label of its filesystem."""
+
+
 @dataclass(frozen=True, slots=True)
 class MediumStats:
     """The figures kept about a medium. Sizes are bytes; none is ever negative."""

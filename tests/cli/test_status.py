@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,16 @@ import pytest
 
 from lrs_trio import __version__
 from lrs_trio.cli.demo_daemon import DemoDaemon, DemoSite
-from tests.cli.conftest import ENVIRONMENT, TIMEOUT_S, Lrs
+from lrs_trio.cli.ping import REQUEST, RESPONSE
+from lrs_trio.wire.codec import encode_request, encode_response
+from lrs_trio.wire.messages import Ping, Pong, Request, Response
+from tests.cli.conftest import ENVIRONMENT, TIMEOUT_S, Lrs, command_line
 
 TELLS_MODULES = (
     "import atexit, sys; from lrs_trio.cli.lrs import main; "
     "atexit.register(lambda: print(*sorted(m for m in sys.modules if '.' not in m), file=sys.stderr)); main()"
 )
-HEAVY = {"trio", "pydantic", "apsw", "rich", "structlog"}
+HEAVY = {"trio", "pydantic", "apsw", "rich", "structlog", "google"}
 
 
 def test_ping(daemon: DemoDaemon, lrs: Lrs) -> None:
@@ -38,6 +42,34 @@ def test_what_must_be_quick_imports_little(site: DemoSite, daemon: DemoDaemon, w
     modules = set(done.stderr.split())
     assert "click" in modules
     assert not modules & HEAVY
+
+
+def test_ping_speaks_as_the_codec_does() -> None:
+    assert encode_request(Request(1, Ping(False))) == REQUEST
+    for value in (False, True):
+        assert encode_response(Response(1, Pong(value))).startswith(RESPONSE)
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n", b""])
+def test_ping_knows_a_daemon_from_another_program(site: DemoSite, lrs: Lrs, answer: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(site.socket))
+        listener.listen()
+        with subprocess.Popen(command_line(site, "ping"), stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(answer)
+            assert process.wait(TIMEOUT_S) == errno.EPROTO
+
+
+def test_ping_does_not_wait_for_ever(site: DemoSite, lrs: Lrs) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(site.socket))
+        listener.listen()
+        done = lrs("ping", "--timeout", "0.05")
+    assert done.returncode == errno.ETIMEDOUT
+    assert "[ETIMEDOUT]" in done.stderr
 
 
 def test_no_daemon_is_an_error_with_its_errno(site: DemoSite, lrs: Lrs) -> None:

@@ -19,7 +19,8 @@ def main(path: str, name: str, count: int) -> None:
                     AppendLog(LogEntry(medium, name, -number, "LTFS sync", "{}")),
                 ]
             )
-            print(number, flush=True)
+            sys.stdout.write(f"{number}\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import re
 import stat
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,24 +126,16 @@ def test_what_was_committed_is_there_after_reopening(path: Path) -> None:
 
 
 def test_many_may_open_a_new_file_at_once(path: Path) -> None:
-    errors: list[BaseException] = []
     start = threading.Barrier(8)
 
     def open_and_write(number: int) -> None:
         start.wait()
-        try:
-            with SqliteHome.open(path) as home:
-                home.execute(directory(f"/srv/{number}"))
-        except BaseException as error:
-            errors.append(error)
+        with SqliteHome.open(path) as home:
+            home.execute(directory(f"/srv/{number}"))
 
-    threads = [threading.Thread(target=open_and_write, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(open_and_write, range(8)))
 
-    assert errors == []
     with SqliteHome.open(path) as home:
         assert len(home.execute(ReadMedia())) == 8
 

@@ -14,10 +14,11 @@ from lrs_trio.wire.messages import Response, ResponseBody
 class RecordingOutbox:
     """What is to leave waits until `flush` is called, or leaves by itself while `serve` runs.
 
-    `sent` lists (time, response). As on a connection, `close` drops what comes later, not what waits.
+    `sent` lists (time, response), the time as `now` says. As on a connection, `close` drops what comes later, not what waits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = trio.current_time) -> None:
+        self._now = now
         self.unsent: deque[Response | Departure] = deque()
         self.sent: list[tuple[float, Response]] = []
         self.on_sent: Callable[[Response], None] = lambda response: None
@@ -40,7 +41,7 @@ class RecordingOutbox:
             item = self.unsent.popleft()
             response = item.depart() if isinstance(item, Departure) else item
             if response is not None:
-                self.sent.append((trio.current_time(), response))
+                self.sent.append((self._now(), response))
                 left.append(response)
                 self.on_sent(response)
         self._ring()

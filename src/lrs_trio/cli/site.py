@@ -49,13 +49,7 @@ class Site:
         try:
             return connect(path)
         except OSError as error:
-            number = error.errno or errno.EIO
-            advice = {
-                errno.ENOENT: "start lrsd, or name its socket or its settings file",
-                errno.ECONNREFUSED: "the daemon that did has ended; start lrsd",
-                errno.EACCES: "this user is not allowed to; see server.socket_mode and server.socket_group",
-            }.get(number, "see whether lrsd runs")
-            raise LrsError(number, f"no connection to a daemon on {path}: {os.strerror(number)}; {advice}") from error
+            raise no_connection(path, error) from error
 
     def settings(self) -> Settings:
         """All settings, checked.
@@ -70,3 +64,14 @@ class Site:
 
 
 pass_site = click.make_pass_decorator(Site)
+
+
+def no_connection(path: Path, error: OSError) -> LrsError:
+    """`error`, met when connecting to the daemon's socket `path`, with what to do about it."""
+    number = error.errno or errno.EIO
+    advice = {
+        errno.ENOENT: "start lrsd, or name its socket or its settings file",
+        errno.ECONNREFUSED: "nobody listens there any more; start lrsd",
+        errno.EACCES: "this user is not allowed to; see server.socket_mode and server.socket_group",
+    }.get(number, "see whether lrsd runs")
+    return LrsError(number, f"no connection to a daemon on {path}: {os.strerror(number)}; {advice}")

@@ -30,6 +30,7 @@ from lrs_trio.dss.operations import (
 from lrs_trio.errors import LrsError, describe
 from lrs_trio.events import EventKind, Events
 from lrs_trio.model import (
+    LABEL_LENGTH,
     AdmStatus,
     Device,
     FsStatus,
@@ -276,38 +277,46 @@ class DeviceTask:
     async def _format(self, job: FormatJob) -> None:
         medium = self._loaded()
         try:
-            with self._deadline("format"):
-                self.space = await self._unit.filesystem.format(medium)
-            (row,) = await self._context.dss.execute(
-                UpdateMedia(
-                    (
-                        MediumUpdate(
-                            medium.id,
-                            set_objects=0,
-                            set_logical=0,
-                            phys_spc_used=self.space.used,
-                            phys_spc_free=self.space.free,
-                            fs_status=FsStatus.EMPTY,
-                            fs_label=medium.id.name,
-                            adm_status=AdmStatus.UNLOCKED if job.unlock else None,
-                        ),
-                    )
-                )
-            )
+            await self._make_filesystem(medium)
+            row = await self._record_format(medium, job)
         except OSError as error:
             self.state.formatting = None
-            self._emit(EventKind.FORMAT_FAILED, errno=error.errno or 0, detail=describe(error))
-            if error.errno not in NOBODY_TO_BLAME:
-                await self._fail(error)
             job.holder.format_failed(error)
         else:
             self.state.formatting = None
-            self.medium = row or medium
+            self.medium = row
             self.state.volume.free = self.space.free
             self.state.status = DeviceStatus.LOADED
             self._emit(EventKind.FORMATTED)
             job.holder.formatted()
         self._context.changed()
+
+    async def _make_filesystem(self, medium: Medium) -> None:
+        try:
+            with self._deadline("format"):
+                self.space = await self._unit.filesystem.format(medium)
+        except OSError as error:
+            self._emit(EventKind.FORMAT_FAILED, errno=error.errno or 0, detail=describe(error))
+            log.error("format failed", device=self.row.path, medium=medium.id.name, error=describe(error))
+            if error.errno not in NOBODY_TO_BLAME:
+                await self._fail(error)
+            raise
+
+    async def _record_format(self, medium: Medium, job: FormatJob) -> Medium:
+        update = MediumUpdate(
+            medium.id,
+            set_objects=0,
+            set_logical=0,
+            phys_spc_used=self.space.used,
+            phys_spc_free=self.space.free,
+            fs_status=FsStatus.EMPTY,
+            fs_label=medium.id.name[:LABEL_LENGTH],
+            adm_status=AdmStatus.UNLOCKED if job.unlock else None,
+        )
+        (row,) = await self._context.dss.execute(UpdateMedia((update,)))
+        if row is None:
+            raise LrsError(errno.ENOENT, f"{medium.id}: was deleted from the DSS while it was formatted")
+        return row
 
     async def _sync(self, group: SyncGroup) -> None:
         """One physical sync for every waiting release (notes 2.5d, 4.4)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from typing import Final
 
 from lrs_trio.dss.operations import MediumUpdate
@@ -15,6 +15,7 @@ LARGEST_FIGURE: Final = 2**63 - 1
 """The databases and the clients keep figures in signed 64-bit integers."""
 
 _STATS_KEYS: Final = tuple(stat.name for stat in fields(MediumStats))
+_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _MANDATORY_KEYS: Final = ("nb_obj", "logc_spc_used", "phys_spc_used", "phys_spc_free")
 
 
@@ -79,7 +80,7 @@ def stats_from_json(text: str, medium: ResourceId) -> MediumStats:
 
 def stats_to_json(stats: MediumStats, previous: str, medium: ResourceId) -> str:
     """All figures of `stats` as JSON; what else the `previous` text of the row says is kept."""
-    return json.dumps(_stats_object(previous, medium) | asdict(stats), separators=(",", ":"))
+    return _ENCODE(_stats_object(previous, medium) | {key: getattr(stats, key) for key in _STATS_KEYS})
 
 
 def _stats_object(text: str, medium: ResourceId) -> dict[str, object]:
@@ -104,4 +105,4 @@ def strings_from_json(text: str) -> tuple[str, ...]:
 
 
 def strings_to_json(strings: tuple[str, ...]) -> str:
-    return json.dumps(strings, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODE(strings)

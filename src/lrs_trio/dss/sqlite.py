@@ -81,7 +81,7 @@ class SqliteHome:
         try:
             db = apsw.Connection(name, flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, vfs=vfs)
             try:
-                db.set_busy_timeout(round(busy_timeout * 1000))
+                _tune(db, busy_timeout)
                 if exclusive:
                     # Before the first access: the index of the log is then kept in our memory.
                     db.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -204,6 +204,16 @@ def _create_file(path: Path) -> None:
         os.fchmod(descriptor, FILE_MODE)
     finally:
         os.close(descriptor)
+
+
+def _tune(db: apsw.Connection, busy_timeout: float) -> None:
+    milliseconds = round(busy_timeout * 1000)
+    db.set_busy_timeout(milliseconds)
+    # Looks at a lock every millisecond. The plain busy timeout looks every 100 ms after a while, and would
+    # miss the gaps between the batches of a daemon under load for seconds.
+    db.setlk_timeout(milliseconds, 0)
+    # A plan that does not depend on the values bound: otherwise each new value prepares the joins anew.
+    db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
 
 
 def _keep_write_ahead_log(db: apsw.Connection, path: str, synchronous: str) -> None:

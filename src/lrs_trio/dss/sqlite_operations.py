@@ -44,6 +44,7 @@ from lrs_trio.dss.sqlite_rows import (
     id_columns,
     lock_from_row,
     medium_from_row,
+    stats_text,
 )
 from lrs_trio.errors import LrsError
 from lrs_trio.model import Lock, LockOwner, LockType, Medium, lock_id
@@ -83,11 +84,10 @@ def _update_media(db: apsw.Connection, operation: UpdateMedia) -> tuple[Medium |
 
 
 def _update_medium(db: apsw.Connection, update: MediumUpdate) -> Medium | None:
-    row = _read_medium(db, ReadMedium(update.id))
-    if row is None:
+    rows = db.execute(SELECT_MEDIA + WHERE_MEDIUM, id_columns(update.id)).fetchall()
+    if not rows:
         return None
-    medium = updated_medium(row.medium, update)
-    previous_stats = db.execute("SELECT stats FROM media" + WHERE_MEDIUM, id_columns(update.id)).get
+    medium = updated_medium(medium_from_row(rows[0]).medium, update)
     db.execute(
         """
         UPDATE media SET adm_status = ?, fs_status = ?, fs_label = ?, stats = ?, tags = ?, groupings = ?,
@@ -98,7 +98,7 @@ def _update_medium(db: apsw.Connection, update: MediumUpdate) -> Medium | None:
             medium.adm_status.value,
             medium.fs_status.value,
             medium.fs_label,
-            stats_to_json(medium.stats, previous_stats, medium.id),
+            stats_to_json(medium.stats, stats_text(rows[0]), medium.id),
             strings_to_json(medium.tags),
             strings_to_json(medium.groupings),
             medium.put,

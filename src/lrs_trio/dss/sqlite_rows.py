@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from lrs_trio.dss.books import stats_from_json, strings_from_json
 from lrs_trio.dss.operations import DeviceRow, MediumRow
@@ -90,3 +90,8 @@ def medium_from_row(row: Row) -> MediumRow:
         bool(delete),
     )
     return MediumRow(medium, None if lock[0] is None else lock_from_row(lock))
+
+
+def stats_text(row: Row) -> str:
+    """The JSON of the figures in a row of `SELECT_MEDIA`, as it is."""
+    return cast(str, row[9])

@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lrs_trio.errors import LrsError
+from lrs_trio.model import LABEL_LENGTH
 from lrs_trio.storage.syncfs import syncfs
 
 LABEL_FILE = ".phobos_dir_label"
-LABEL_LENGTH = 32
-"""What Phobos keeps and compares of a label: this many bytes of the file, characters in the database."""
 LABEL_FILE_LENGTH = 4096
 """More than any label has: a medium's name is a path."""
 NO_CONTENT = frozenset({LABEL_FILE, "lost+found"})
@@ -171,8 +170,8 @@ class Root:
 def label_names(found: str, name: str) -> bool:
     """Whether the label `found` is that of the medium `name`.
 
-    The label file holds the whole name. One that was cut where Phobos cuts, after 32 bytes or 32
-    characters, is taken for it too.
+    The label file holds the whole name. One that was cut, after 32 bytes or 32 characters as other
+    daemons do, is taken for it too.
     """
     whole, label = os.fsencode(name), os.fsencode(found)
     return label in (whole, whole[:LABEL_LENGTH], os.fsencode(name[:LABEL_LENGTH]))

@@ -1,0 +1,537 @@
+"""What a device may accept and what it does next, as a table and against invariants."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from math import inf
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from lrs_trio.devices.departure import Departure
+from lrs_trio.devices.grant import Grant, GrantState
+from lrs_trio.devices.state import DeviceState, DeviceStatus, FormatJob, Step, Volume
+from lrs_trio.devices.to_sync import SubRequest, SyncGroup, ToSyncSet
+from lrs_trio.model import RequestKind, SyncThresholds
+from lrs_trio.wire.messages import Pong, Response
+from tests.fakes.outbox import RecordingOutbox
+from tests.fakes.site import Holder, medium_id
+
+AGE = 10.0
+MEDIUM = medium_id("/srv/a")
+
+
+def make_state(
+    *, sync_while_io: bool = True, maximum: int = 2, mix: bool = True, volume: Volume | None = None
+) -> DeviceState:
+    return DeviceState(
+        ToSyncSet(SyncThresholds(AGE, 3, 1000)),
+        maximum,
+        sync_while_io,
+        mix,
+        volume or Volume(free=10_000),
+        DeviceStatus.MOUNTED,
+    )
+
+
+class OnDevice:
+    """The part of a device task that grants and departures touch."""
+
+    def __init__(self, state: DeviceState) -> None:
+        self.state = state
+        self.now = 0.0
+
+    def move_grant(self, grant: Grant, state: GrantState) -> None:
+        self.state.move(grant, state, self.now)
+
+
+def grant(state: DeviceState, kind: RequestKind = RequestKind.WRITE, size: int = 0) -> Grant:
+    return Grant(OnDevice(state), MEDIUM, kind, Holder(), size)  # type: ignore[arg-type]
+
+
+def planned(state: DeviceState, to: GrantState = GrantState.PLANNED, **more: int) -> Grant:
+    made = grant(state, **more)  # type: ignore[arg-type]
+    state.plan(made, 0.0)
+    if to is not GrantState.PLANNED:
+        state.scheduled.pop()
+        state.move(made, to, 0.0)
+    return made
+
+
+def add_due(state: DeviceState, now: float = 0.0) -> None:
+    state.to_sync.add(SubRequest(1, 1), now, at_once=True)
+
+
+class Nobody:
+    def formatted(self) -> None: ...
+
+    def format_failed(self, error: OSError) -> None: ...
+
+
+def a_format() -> FormatJob:
+    return FormatJob(MEDIUM, unlock=False, holder=Nobody())
+
+
+# The order of precedence (notes 2.5, 4.4, 5.3).
+
+
+def test_an_idle_device_waits_for_its_bell() -> None:
+    assert make_state().next_step(0.0) == (Step.WAIT, inf)
+
+
+@pytest.mark.note("2.3", "4.5")
+def test_a_waiting_release_sets_the_wake_up() -> None:
+    state = make_state()
+    state.to_sync.add(SubRequest(1, 1), 3.0)
+    assert state.next_step(4.0) == (Step.WAIT, 13.0)
+    assert state.next_step(13.0)[0] is Step.SYNC
+
+
+@pytest.mark.note("2.5c", "5.3")
+def test_a_due_sync_goes_before_the_next_action() -> None:
+    state = make_state()
+    planned(state)
+    add_due(state)
+    assert state.next_step(0.0)[0] is Step.SYNC
+    state.begin_sync()
+    assert state.next_step(0.0)[0] is Step.ACT
+
+
+@pytest.mark.note("2.5c")
+@pytest.mark.parametrize(
+    ("sync_while_io", "expected"), [pytest.param(True, Step.SYNC, id="dir"), pytest.param(False, Step.WAIT, id="tape")]
+)
+def test_whether_a_due_sync_waits_for_the_io(sync_while_io: bool, expected: Step) -> None:
+    state = make_state(sync_while_io=sync_while_io)
+    planned(state, GrantState.ONGOING)
+    add_due(state)
+    assert state.next_step(0.0)[0] is expected
+
+
+@pytest.mark.note("9")
+@pytest.mark.parametrize("waiting", [GrantState.PLANNED, GrantState.READY, GrantState.RESERVED])
+def test_only_an_ongoing_io_holds_a_sync_back(waiting: GrantState) -> None:
+    state = make_state(sync_while_io=False)
+    planned(state, waiting)
+    add_due(state)
+    assert state.next_step(0.0)[0] is Step.SYNC
+
+
+@pytest.mark.note("2.5f")
+def test_no_action_starts_while_a_sync_that_excludes_io_is_due_or_running() -> None:
+    state = make_state(sync_while_io=False)
+    planned(state, GrantState.ONGOING)
+    planned(state)
+    add_due(state)
+    assert state.next_step(0.0)[0] is Step.WAIT
+    state.begin_sync()
+    assert state.next_step(0.0)[0] is Step.WAIT
+    state.end_sync()
+    assert state.next_step(0.0)[0] is Step.ACT
+
+
+def test_two_syncs_of_one_device_never_run_at_once() -> None:
+    state = make_state()
+    add_due(state)
+    state.begin_sync()
+    add_due(state)
+    assert state.next_step(0.0) == (Step.WAIT, inf)
+    state.end_sync()
+    assert state.next_step(0.0)[0] is Step.SYNC
+
+
+@pytest.mark.note("11")
+def test_a_stop_is_reached_only_when_nothing_is_left() -> None:
+    state = make_state()
+    held = planned(state, GrantState.ONGOING)
+    state.to_sync.add(SubRequest(1, 1), 0.0)
+    state.stopping = True
+    assert state.next_step(0.0)[0] is Step.SYNC
+    state.begin_sync()
+    assert state.next_step(0.0)[0] is Step.WAIT
+    state.end_sync()
+    state.unsettled += 1
+    assert state.next_step(0.0)[0] is Step.WAIT
+    state.end(held, 0.0, dirty=False)
+    assert state.next_step(0.0)[0] is Step.WAIT
+    state.unsettled -= 1
+    assert state.next_step(0.0)[0] is Step.STOP
+
+
+@pytest.mark.note("11", "4.4")
+def test_a_stop_syncs_before_any_threshold_and_dirt_as_well() -> None:
+    state = make_state()
+    state.to_sync.mark_dirty(0.0)
+    state.stopping = True
+    assert state.next_step(0.0)[0] is Step.SYNC
+
+
+@pytest.mark.note("11")
+def test_a_stopping_device_takes_no_scheduled_action() -> None:
+    state = make_state()
+    promised = planned(state)
+    state.stopping = True
+    assert state.next_step(0.0)[0] is Step.WAIT
+    state.end(promised, 0.0, dirty=False)
+    assert state.next_step(0.0)[0] is Step.STOP
+
+
+@pytest.mark.note("11")
+def test_a_format_under_way_holds_a_stop_back() -> None:
+    state = make_state()
+    state.schedule_format(a_format())
+    state.scheduled.popleft()
+    state.stopping = True
+    assert state.next_step(0.0)[0] is Step.WAIT
+
+
+def test_a_failed_device_ends_when_its_sync_and_its_books_have() -> None:
+    state = make_state()
+    planned(state, GrantState.ONGOING)
+    add_due(state)
+    state.begin_sync()
+    state.unsettled = 1
+    state.fail(OSError(errno.EIO, "disk"))
+    assert state.next_step(0.0) == (Step.WAIT, inf)
+    state.end_sync()
+    assert state.next_step(0.0) == (Step.WAIT, inf)
+    state.unsettled = 0
+    assert state.next_step(0.0)[0] is Step.STOP
+
+
+# What may be planned.
+
+
+@pytest.mark.note("8")
+def test_slots_are_what_the_maximum_leaves() -> None:
+    state = make_state(maximum=3)
+    assert state.free_slots(0.0) == 3
+    planned(state)
+    planned(state, GrantState.ONGOING)
+    planned(state, GrantState.RESERVED)
+    assert (state.planned, state.ongoing, state.reserved) == (1, 1, 1)
+    assert state.free_slots(0.0) == 0
+    with pytest.raises(RuntimeError, match="max_concurrent_io"):
+        state.plan(grant(state), 0.0)
+
+
+@pytest.mark.note("2.5f")
+@pytest.mark.parametrize(("sync_while_io", "slots"), [(True, 2), (False, 0)])
+def test_a_due_sync_takes_the_slots_away_where_it_excludes_io(sync_while_io: bool, slots: int) -> None:
+    state = make_state(sync_while_io=sync_while_io)
+    add_due(state)
+    assert state.free_slots(0.0) == slots
+    state.begin_sync()
+    assert state.free_slots(0.0) == slots
+    state.end_sync()
+    assert state.free_slots(0.0) == 2
+
+
+@pytest.mark.parametrize("status", set(DeviceStatus) - {DeviceStatus.LOADED, DeviceStatus.MOUNTED})
+def test_nothing_is_planned_on_a_device_that_does_not_serve(status: DeviceStatus) -> None:
+    state = make_state()
+    state.status = status
+    assert state.free_slots(0.0) == 0
+
+
+@pytest.mark.note("11")
+def test_nothing_is_planned_on_a_stopping_a_failed_or_a_formatting_device() -> None:
+    stopping, failed, formatting = make_state(), make_state(), make_state()
+    stopping.stopping = True
+    failed.fail(OSError(errno.EIO, "disk"))
+    formatting.schedule_format(a_format())
+    assert [state.free_slots(0.0) for state in (stopping, failed, formatting)] == [0, 0, 0]
+
+
+@pytest.mark.note("8")
+def test_kinds_mix_only_where_they_may() -> None:
+    mixing, separate = make_state(mix=True), make_state(mix=False)
+    for state in (mixing, separate):
+        assert state.accepts(RequestKind.READ)
+        planned(state, GrantState.ONGOING)
+        assert state.accepts(RequestKind.WRITE)
+    assert mixing.accepts(RequestKind.READ)
+    assert not separate.accepts(RequestKind.READ)
+
+
+def test_ending_a_grant_gives_everything_back_once() -> None:
+    state = make_state()
+    held = planned(state, size=600)
+    assert state.volume.available == 9_400
+    for _ in range(2):
+        state.end(held, 0.0, dirty=False)
+        assert (state.planned, state.volume.reserved, len(state.scheduled)) == (0, 0, 0)
+    assert held.state is GrantState.ENDED
+    assert not state.to_sync.pending
+
+
+@pytest.mark.note("6")
+def test_a_cancelled_request_leaves_the_scheduled_queue_and_no_other_does() -> None:
+    state = make_state()
+    first, second = planned(state), planned(state)
+    state.end(first, 0.0, dirty=False)
+    assert [action.grant for action in state.scheduled] == [second]  # type: ignore[union-attr]
+
+
+def test_dirt_is_not_noted_on_a_failed_device() -> None:
+    state = make_state()
+    held = planned(state, GrantState.ONGOING)
+    state.fail(OSError(errno.EIO, "disk"))
+    state.end(held, 0.0, dirty=True)
+    assert not state.to_sync.pending
+
+
+@pytest.mark.note("5.1", "5.3")
+def test_a_format_is_withdrawn_only_before_it_begins() -> None:
+    state = make_state()
+    job = a_format()
+    state.schedule_format(job)
+    assert not state.idle
+    assert state.withdraw_format(job)
+    assert state.idle
+    state.schedule_format(job)
+    state.scheduled.popleft()
+    assert not state.withdraw_format(job)
+    assert state.formatting is job
+
+
+def test_free_space_is_never_negative() -> None:
+    volume = Volume(free=100, reserved=300)
+    assert volume.available == 0
+    volume.estimate(250)
+    assert volume.free == 0
+    volume.estimate(-40)
+    assert volume.free == 40
+
+
+# Planned to ongoing (note 9, decision 6).
+
+
+def test_nothing_leaves_while_one_of_the_devices_syncs_exclusively() -> None:
+    first, second = make_state(sync_while_io=False), make_state(sync_while_io=False)
+    grants = (planned(first, GrantState.READY), planned(second, GrantState.READY))
+    outbox, departed = RecordingOutbox(lambda: 0.0), []
+    response = Response(1, Pong())
+    departure = Departure(outbox, response, grants, lambda: departed.append(1))
+    departure.offer()
+    add_due(second)
+    second.begin_sync()
+    assert outbox.flush() == []
+    assert (first.ongoing, second.ongoing, departed) == (0, 0, [])
+    departure.offer()
+    assert not outbox.unsent
+    second.end_sync()
+    departure.offer()
+    departure.offer()
+    assert outbox.flush() == [response]
+    assert (first.ongoing, second.ongoing, departed) == (1, 1, [1])
+
+
+def test_a_replaced_departure_starts_no_io() -> None:
+    state = make_state()
+    outbox = RecordingOutbox(lambda: 0.0)
+    departure = Departure(outbox, Response(1, Pong()), (planned(state, GrantState.READY),), lambda: None)
+    assert not departure.replace(Response(1, Pong(value=True)))
+    departure.offer()
+    assert departure.replace(None)
+    assert outbox.flush() == []
+    assert state.ongoing == 0
+
+
+def test_a_grant_that_ended_meanwhile_does_not_become_ongoing() -> None:
+    state = make_state(sync_while_io=False)
+    gone = planned(state, GrantState.RESERVED)
+    outbox = RecordingOutbox(lambda: 0.0)
+    Departure(outbox, Response(1, Pong()), (gone,), lambda: None).offer()
+    state.end(gone, 0.0, dirty=True)
+    outbox.flush()
+    assert (state.ongoing, state.grants) == (0, set())
+    assert state.next_step(AGE)[0] is Step.SYNC
+
+
+# Any order of events.
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """One device, driven as its task and the requests drive it, in any order that they could."""
+
+    sync_while_io = True
+    mix = True
+    maximum = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.state = make_state(sync_while_io=self.sync_while_io, maximum=self.maximum, mix=self.mix)
+        self.group: SyncGroup | None = None
+        self.formatting: FormatJob | None = None
+        self.stopped = False
+        self.planned: list[Grant] = []
+
+    def grants(self, *states: GrantState) -> list[Grant]:
+        return sorted((g for g in self.state.grants if g.state in states), key=self.planned.index)
+
+    @rule(seconds=st.floats(0, 2 * AGE))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(kind=st.sampled_from([RequestKind.READ, RequestKind.WRITE]), size=st.integers(0, 5_000))
+    def plan(self, kind: RequestKind, size: int) -> None:
+        if self.state.free_slots(self.now) > 0 and self.state.accepts(kind):
+            self.planned.append(grant(self.state, kind, size))
+            self.state.plan(self.planned[-1], self.now)
+
+    @rule()
+    def plan_format(self) -> None:
+        if self.state.idle and self.state.free_slots(self.now) > 0:
+            self.state.schedule_format(a_format())
+
+    @rule()
+    def step(self) -> None:
+        step, until = self.state.next_step(self.now)
+        match step:
+            case Step.SYNC:
+                assert self.state.to_sync.due(self.now) or self.state.stopping
+                assert self.sync_while_io or self.state.ongoing == 0
+                assert self.group is None
+                self.group = self.state.begin_sync()
+            case Step.ACT:
+                assert self.sync_while_io or self.group is None
+                assert not self.state.stopping
+                action = self.state.scheduled.popleft()
+                if isinstance(action, FormatJob):
+                    self.formatting = action
+                else:
+                    assert action.grant in self.state.grants
+                    self.state.move(action.grant, GrantState.READY, self.now)
+            case Step.STOP:
+                assert self.group is None
+                assert self.formatting is None
+                assert not self.state.grants or self.state.error
+                assert not self.state.to_sync.pending or self.state.error
+                self.stopped = True
+            case Step.WAIT:
+                assert until > self.now
+
+    @precondition(lambda self: self.group is not None)
+    @rule(failing=st.booleans())
+    def sync_ends(self, failing: bool) -> None:
+        assert self.group is not None
+        if failing:
+            error = OSError(errno.EIO, "disk")
+            self.state.fail(error)
+            for waiting in self.grants(GrantState.PLANNED, GrantState.READY):
+                self.state.end(waiting, self.now, dirty=False)
+            self.state.to_sync.take()
+        self.group = None
+        self.state.end_sync()
+
+    @precondition(lambda self: self.formatting is not None)
+    @rule()
+    def format_ends(self) -> None:
+        self.state.formatting = self.formatting = None
+
+    @precondition(lambda self: self.grants(GrantState.READY))
+    @rule(data=st.data())
+    def departs(self, data: st.DataObject) -> None:
+        chosen = data.draw(st.sampled_from(self.grants(GrantState.READY)))
+        before = self.state.ongoing
+        excluded = self.group is not None and not self.sync_while_io
+        outbox = RecordingOutbox(lambda: 0.0)
+        departure = Departure(outbox, Response(1, Pong()), (chosen,), lambda: None)
+        departure.offer()
+        outbox.flush()
+        assert self.state.ongoing == before + (0 if excluded else 1)
+
+    @precondition(lambda self: self.grants(GrantState.ONGOING))
+    @rule(data=st.data(), partial=st.booleans(), size=st.integers(-500, 500), to_sync=st.booleans())
+    def is_released(self, data: st.DataObject, partial: bool, size: int, to_sync: bool) -> None:
+        chosen = data.draw(st.sampled_from(self.grants(GrantState.ONGOING)))
+        if partial:
+            self.state.move(chosen, GrantState.RESERVED, self.now)
+        else:
+            self.state.end(chosen, self.now, dirty=not to_sync)
+        if self.state.error is None and (to_sync or partial):
+            self.state.to_sync.add(SubRequest(size, 1), self.now, at_once=partial)
+
+    @precondition(lambda self: self.grants(GrantState.RESERVED))
+    @rule(data=st.data())
+    def partial_release_answers(self, data: st.DataObject) -> None:
+        if not self.state.excludes_io:
+            chosen = data.draw(st.sampled_from(self.grants(GrantState.RESERVED)))
+            self.state.move(chosen, GrantState.ONGOING, self.now)
+
+    @precondition(lambda self: self.state.grants)
+    @rule(data=st.data())
+    def client_goes(self, data: st.DataObject) -> None:
+        self.state.end(data.draw(st.sampled_from(self.grants(*GrantState))), self.now, dirty=data.draw(st.booleans()))
+
+    @rule()
+    def stop(self) -> None:
+        self.state.stopping = True
+        for waiting in self.grants(GrantState.PLANNED, GrantState.READY):
+            self.state.end(waiting, self.now, dirty=False)
+        for action in tuple(self.state.scheduled):
+            if isinstance(action, FormatJob):
+                assert self.state.withdraw_format(action)
+
+    @invariant()
+    def counts_are_those_of_the_grants(self) -> None:
+        state = self.state
+        assert 0 <= len(state.grants) <= self.maximum
+        assert state.planned == len(self.grants(GrantState.PLANNED, GrantState.READY))
+        assert state.ongoing == len(self.grants(GrantState.ONGOING))
+        assert state.reserved == len(self.grants(GrantState.RESERVED))
+        assert state.planned + state.ongoing + state.reserved == len(state.grants)
+        assert 0 <= state.free_slots(self.now) <= self.maximum - len(state.grants) or not state.serving
+
+    @invariant()
+    def reserved_space_is_that_of_the_grants(self) -> None:
+        assert self.state.volume.reserved == sum(held.size for held in self.state.grants)
+        assert self.state.volume.available >= 0
+
+    @invariant()
+    def kinds_are_kept_apart_where_they_must(self) -> None:
+        assert self.mix or len({held.kind for held in self.state.grants}) <= 1
+
+    def teardown(self) -> None:
+        """Whatever happened: when the clients give back and the task goes on, it ends."""
+        self.stop()
+        for _ in self._until_stopped():
+            if self.group is not None:
+                self.sync_ends(failing=False)
+            if self.formatting is not None:
+                self.format_ends()
+            for held in self.grants(*GrantState):
+                self.state.end(held, self.now, dirty=False)
+            self.step()
+        assert self.stopped
+
+    def _until_stopped(self) -> Iterator[None]:
+        for _ in range(10):
+            if self.stopped:
+                return
+            yield
+
+
+class AnyOrderExclusive(AnyOrder):
+    sync_while_io = False
+    mix = False
+
+
+class AnyOrderOneAtATime(AnyOrder):
+    sync_while_io = False
+    maximum = 1
+
+
+MACHINE = settings(max_examples=50, stateful_step_count=30)
+HELD = pytest.mark.note("2.3", "4.2", "4.3", "8", "9", "11")
+TestAnyOrder = HELD(AnyOrder.TestCase)
+TestAnyOrderExclusive = HELD(AnyOrderExclusive.TestCase)
+TestAnyOrderOneAtATime = HELD(AnyOrderOneAtATime.TestCase)
+for case in (TestAnyOrder, TestAnyOrderExclusive, TestAnyOrderOneAtATime):
+    case.settings = MACHINE
+del case
