@@ -85,11 +85,12 @@ class Soak:
     What a life has left is looked at when its successor is ready: recovery is the daemon's own work.
     """
 
-    def __init__(self, site: Site, clients: int, random: Random) -> None:
+    def __init__(self, site: Site, clients: int, random: Random, *, longest_s: float = LONGEST_S) -> None:
         self.totals = Totals()
         self._site = site
         self._clients = clients
         self._random = random
+        self._longest_s = longest_s
         self._orders: Iterator[Order] = orders(random, copies=COPIES)
         self._books = dict.fromkeys(site.media, (0, 0))
         """What the DSS has to say: all that was acknowledged, and what was found to be committed besides."""
@@ -121,7 +122,7 @@ class Soak:
             self._ended.append(Life(number, end, lived))
             return
         self._start(daemon)
-        life = Life(number, end, self._random.uniform(SHORTEST_S, LONGEST_S))
+        life = Life(number, end, self._random.uniform(SHORTEST_S, self._longest_s))
         self._ended.append(life)
         totals.load_s += run_load(
             self._site.socket,

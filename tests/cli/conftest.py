@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lrs_trio.cli.administration import open_administration
 from lrs_trio.cli.demo_daemon import DemoDaemon, DemoSite, demo_site
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("LRS_")}
@@ -60,9 +61,14 @@ def lrs(site: DemoSite) -> Lrs:
 
 
 @pytest.fixture
-def directories(site: DemoSite, daemon: DemoDaemon, lrs: Lrs) -> tuple[Path, ...]:
+def directories(site: DemoSite, daemon: DemoDaemon) -> tuple[Path, ...]:
     """The site's two directories, added, formatted and unlocked."""
-    for command in ("add", "format"):
-        done = lrs("dir", command, "--unlock", *site.directories)
-        assert done.returncode == 0, done.stderr
+    add_directories(site)
     return site.directories
+
+
+def add_directories(site: DemoSite) -> None:
+    with open_administration(site.site) as admin:
+        for directory in site.directories:
+            admin.add(directory)
+            admin.format(directory, unlock=True)

@@ -12,9 +12,7 @@ import pytest
 
 from lrs_trio.cli.allocation import measure
 from lrs_trio.cli.demo_daemon import DemoDaemon, DemoSite
-from tests.cli.conftest import ENVIRONMENT, TIMEOUT_S, Lrs, command_line
-
-pytestmark = pytest.mark.usefixtures("directories")
+from tests.cli.conftest import ENVIRONMENT, TIMEOUT_S, Lrs, add_directories, command_line
 
 
 def books(lrs: Lrs) -> list[tuple[int, int]]:
@@ -86,6 +84,7 @@ def test_reading_from_several_media(directories: tuple[Path, ...], lrs: Lrs, spe
     assert sorted(one.stdout.split()) == [f"LRS_ROOT={directories[0]}", f"LRS_ROOT_1={directories[0]}"]
 
 
+@pytest.mark.usefixtures("directories")
 def test_dashes_may_be_left_out_and_given_twice(lrs: Lrs) -> None:
     assert lrs("exec", "--write", "1", "echo", "-n", "a").stdout == "a"
     assert lrs("exec", "--write", "1", "--", "echo", "--", "b").stdout == "-- b\n"
@@ -140,6 +139,7 @@ def test_wrong_command_lines(lrs: Lrs, words: list[str]) -> None:
     assert "Error: " in done.stderr
 
 
+@pytest.mark.usefixtures("directories")
 def test_no_allocation_no_command(site: DemoSite, lrs: Lrs) -> None:
     mark = site.base / "mark"
     done = lrs("exec", "--write", "1", "--copies", "3", "--", "touch", mark)
@@ -191,6 +191,7 @@ def test_a_killed_one_takes_its_command_along(directories: tuple[Path, ...], sit
     assert process.pid not in {grant["pid"] for grant in grants(lrs)}
 
 
+@pytest.mark.usefixtures("directories")
 def test_sigterm_ends_the_command_and_frees_the_media(site: DemoSite, lrs: Lrs) -> None:
     with started(site, "--write", "1MiB", "--", "sh", "-c", "echo ready; exec sleep 600") as process:
         process.send_signal(signal.SIGTERM)
@@ -198,6 +199,7 @@ def test_sigterm_ends_the_command_and_frees_the_media(site: DemoSite, lrs: Lrs) 
     assert grants(lrs) == []
 
 
+@pytest.mark.usefixtures("directories")
 def test_a_drain_waits_for_it(site: DemoSite, daemon: DemoDaemon) -> None:
     with started(site, "--write", "1MiB", "--", "sh", "-c", "echo ready; cat > {root}/in") as process:
         daemon.interrupt()
@@ -206,26 +208,27 @@ def test_a_drain_waits_for_it(site: DemoSite, daemon: DemoDaemon) -> None:
     assert daemon.wait() == 0
 
 
-def test_on_a_terminal_it_says_what_it_waits_for(site: DemoSite, lrs: Lrs) -> None:
-    site.config.write_text(site.config.read_text())
-    holders = [started(site, "--write", "1", "--", "sh", "-c", "echo ready; cat") for _ in range(16)]
+def test_on_a_terminal_it_says_what_it_waits_for(site: DemoSite) -> None:
+    site.config.write_text(site.config.read_text() + "\n[families.dir]\nmax_concurrent_io = 1\n")
+    daemon = DemoDaemon(site)
+    add_directories(site)
+    master, slave = pty.openpty()
     try:
-        master, slave = pty.openpty()
-        with subprocess.Popen(
-            command_line(site, "exec", "--write", "1", "--", "true"), stderr=slave, env=ENVIRONMENT
-        ) as waiting:
-            os.close(slave)
+        with (
+            started(site, "--write", "1", "--copies", "2", "--", "sh", "-c", "echo ready; cat") as holder,
+            subprocess.Popen(
+                command_line(site, "exec", "--write", "1", "--", "true"), stderr=slave, env=ENVIRONMENT
+            ) as waiting,
+        ):
             said = os.read(master, 4096).decode()
             assert "waiting: " in said
-            assert "busy, 8 of 8 I/Os by pid" in said
-            for holder in holders:
-                holder.communicate("")
+            assert f"busy, 1 of 1 I/Os by pid {holder.pid}" in said
+            holder.communicate("")
             assert waiting.wait(TIMEOUT_S) == 0
-        os.close(master)
     finally:
-        for holder in holders:
-            holder.kill()
-            holder.communicate()
+        os.close(master)
+        os.close(slave)
+        daemon.end()
 
 
 def test_only_regular_files_are_measured(tmp_path: Path) -> None:

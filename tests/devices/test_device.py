@@ -21,7 +21,18 @@ from lrs_trio.dss.operations import ReleaseLock, SetDeviceStatus, UpdateMedia
 from lrs_trio.errors import LrsError
 from lrs_trio.events import EventKind
 from lrs_trio.model import AdmStatus, FsStatus, LockOwner, LockType, RequestKind, lock_id
-from tests.fakes.site import DAEMON, HOST, Holder, Site, device_id, family_settings, grant_on, medium_id, run_virtual, waiter
+from tests.fakes.site import (
+    DAEMON,
+    HOST,
+    Holder,
+    Site,
+    device_id,
+    family_settings,
+    grant_on,
+    medium_id,
+    run_virtual,
+    waiter,
+)
 
 A = "/srv/a"
 
@@ -167,9 +178,7 @@ async def test_a_device_that_waits_for_an_owner_can_be_stopped(site: Site) -> No
         assert list(site.dss.locks.values()) == [lock]
 
 
-async def test_a_device_stopped_before_it_runs_ends_at_once(
-    site: Site, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_device_stopped_before_it_runs_ends_at_once(site: Site, autojump_clock: trio.testing.MockClock) -> None:
     site.add(A)
     device = site.device(A)
     device.stop()
@@ -346,9 +355,7 @@ async def test_nothing_is_made_ready_while_an_exclusive_sync_runs(
 
 
 @pytest.mark.note("9")
-async def test_a_sync_that_excluded_io_says_when_it_is_over(
-    site: Site, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_sync_that_excluded_io_says_when_it_is_over(site: Site, autojump_clock: trio.testing.MockClock) -> None:
     disk = site.add(A)
     disk.seconds["sync"] = 5.0
     device = site.device(A, family_settings(requests=1, sync_while_io=False))
@@ -448,9 +455,7 @@ async def test_a_volume_that_two_directories_share_has_one_free_space(
 # A sync that fails.
 
 
-async def make_failing(
-    site: Site, nursery: trio.Nursery, *, sync_while_io: bool = True, **more: int
-) -> DeviceTask:
+async def make_failing(site: Site, nursery: trio.Nursery, *, sync_while_io: bool = True, **more: int) -> DeviceTask:
     site.add(A)
     site.disks[device_id(A)].fail("sync", errno.EIO)
     device = site.device(A, family_settings(age_ms=1000, sync_while_io=sync_while_io, **more))
@@ -663,9 +668,7 @@ class FormatOutcome:
 
 @pytest.mark.note("5.1", "5.2", "5.3")
 @pytest.mark.parametrize("unlock", [True, False])
-async def test_a_format_labels_and_accounts(
-    site: Site, autojump_clock: trio.testing.MockClock, unlock: bool
-) -> None:
+async def test_a_format_labels_and_accounts(site: Site, autojump_clock: trio.testing.MockClock, unlock: bool) -> None:
     disk = site.add(A, total=1000, fs_status=FsStatus.BLANK, medium_status=AdmStatus.LOCKED)
     disk.seconds["format"] = 60.0
     device, outcome = site.device(A), FormatOutcome()
@@ -704,9 +707,7 @@ async def test_a_format_that_the_site_forbids_blames_nobody(
 
 
 @pytest.mark.note("5.1")
-async def test_a_format_that_breaks_fails_medium_and_device(
-    site: Site, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_format_that_breaks_fails_medium_and_device(site: Site, autojump_clock: trio.testing.MockClock) -> None:
     site.add(A, fs_status=FsStatus.BLANK).fail("format", errno.EIO)
     device, outcome = site.device(A), FormatOutcome()
     async with site.running(device):

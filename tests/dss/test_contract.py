@@ -37,6 +37,7 @@ from lrs_trio.model import (
     FsStatus,
     FsType,
     Lock,
+    LockOwner,
     LockType,
     MediumStats,
     ResourceId,
@@ -321,15 +322,12 @@ async def test_taking_a_lock_that_one_has_already_is_no_conflict_and_changes_not
 
 
 @pytest.mark.parametrize("rival", [COMMAND, ELSEWHERE])
-async def test_a_lock_in_the_way_is_answered_with_its_row_and_stays(dss: Dss, rival: object) -> None:
+async def test_a_lock_in_the_way_is_answered_with_its_row_and_stays(dss: Dss, rival: LockOwner) -> None:
     await dss.execute(TakeLock(LockType.MEDIA, medium_id(), DAEMON))
     held = await lock_on(dss, LockType.MEDIA, medium_id())
 
-    take = replace(TakeLock(LockType.MEDIA, medium_id(), DAEMON), owner=rival)
-    release = replace(ReleaseLock(LockType.MEDIA, medium_id(), DAEMON), owner=rival)
-
-    assert await dss.execute(take) == held
-    assert await dss.execute(release) is False
+    assert await dss.execute(TakeLock(LockType.MEDIA, medium_id(), rival)) == held
+    assert await dss.execute(ReleaseLock(LockType.MEDIA, medium_id(), rival)) is False
     assert await lock_on(dss, LockType.MEDIA, medium_id()) == held
 
 

@@ -32,7 +32,7 @@ from lrs_trio.dss.operations import (
 )
 from lrs_trio.dss.sqlite import SqliteHome
 from lrs_trio.errors import DssUnavailableError, LrsError
-from lrs_trio.model import AdmStatus, LockType
+from lrs_trio.model import LockType
 
 from .samples import COMMAND, DAEMON, ELSEWHERE, device_id, directory, log_entry, medium_id
 
@@ -91,6 +91,13 @@ def test_a_directory_is_no_dss(tmp_path: Path) -> None:
     with pytest.raises(LrsError, match="this is a directory") as wrong:
         SqliteHome.open(tmp_path)
     assert wrong.value.errno == errno.EISDIR
+
+
+def test_a_file_that_cannot_be_used_says_what_has_to_be_writable(path: Path) -> None:
+    Path(f"{path}-shm").mkdir()
+    with pytest.raises(LrsError, match="the file and its directory must be writable") as unusable:
+        SqliteHome.open(path)
+    assert unusable.value.errno == errno.EACCES
 
 
 def test_a_file_of_something_else_is_refused_and_left_as_it_is(path: Path) -> None:
@@ -232,7 +239,7 @@ def test_a_refused_operation_fails_alone_and_wholly(home: SqliteHome) -> None:
 
 def test_a_bug_undoes_the_whole_batch_and_stays_a_bug(home: SqliteHome) -> None:
     home.execute(directory())
-    nonsense = replace(SetDeviceStatus(device_id(), AdmStatus.FAILED), adm_status="failed")
+    nonsense = SetDeviceStatus(device_id(), "failed")  # type: ignore[arg-type]
 
     with pytest.raises(AttributeError):
         home.commit([add_one(), nonsense])

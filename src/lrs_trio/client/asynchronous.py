@@ -19,11 +19,13 @@ from lrs_trio.client.common import (
     connection_lost,
     expect,
     held_by,
+    next_id,
     parsed,
     read_body,
     release_unwanted,
     write_body,
 )
+from lrs_trio.errors import ProtocolError
 from lrs_trio.model import ConfigureOperation, Family, FsType, NotifyOperation, ReadOperation, ResourceId
 from lrs_trio.wire.codec import decode_response, encode_request
 from lrs_trio.wire.framing import FrameDecoder, encode_frame
@@ -69,16 +71,22 @@ async def open_client_on(stream: trio.abc.Stream) -> AsyncIterator[Client]:
     """A client over any stream that leads to a daemon; the stream is closed at the end."""
     outgoing, to_send = trio.open_memory_channel[bytes](OUTGOING_CAPACITY)
     flushed = trio.Event()
+    failure: Exception | None = None
     async with stream, trio.open_nursery() as nursery:
         client = Client(outgoing)
         nursery.start_soon(_send_frames, stream, to_send, flushed, name="requests to the daemon")
         nursery.start_soon(client.receive_from, stream, name="responses of the daemon")
-        yield client
+        try:
+            yield client
+        except Exception as error:  # noqa: BLE001 raised below: the nursery would wrap it in a group
+            failure = error
         # A release that nobody waits for may still be on its way.
         outgoing.close()
         with trio.move_on_after(GIVE_BACK_SECONDS):
             await flushed.wait()
         nursery.cancel_scope.cancel(reason="the client is closed")
+    if failure is not None:
+        raise failure
 
 
 async def _send_frames(stream: trio.abc.Stream, to_send: trio.MemoryReceiveChannel[bytes], flushed: trio.Event) -> None:
@@ -111,6 +119,7 @@ class Client:
         self._waiting: dict[int, _Waiting] = {}
         self._last_id = 0
         self._lost = False
+        self._protocol_error: ProtocolError | None = None
 
     # Media.
 
@@ -212,8 +221,7 @@ class Client:
             LrsError: the daemon answered with an error.
             OSError: the connection is lost.
         """
-        self._last_id += 1
-        request_id = self._last_id
+        request_id = self._last_id = next_id(self._last_id)
         waiting = self._waiting[request_id] = _Waiting()
         try:
             await self._send(Request(request_id, body, qos, priority))
@@ -226,13 +234,14 @@ class Client:
         finally:
             del self._waiting[request_id]
         if waiting.response is None:
-            raise connection_lost()
+            raise connection_lost(self._protocol_error)
         return checked(body, waiting.response.body)
 
     async def send(self, body: RequestBody) -> None:
         """Send a request that is never answered."""
-        self._last_id += 1
+        self._last_id = next_id(self._last_id)
         await self._send(Request(self._last_id, body))
+        await trio.lowlevel.checkpoint()
 
     async def receive_from(self, stream: trio.abc.Stream) -> None:
         """Hand every response to the task that waits for it, until the daemon closes the stream."""
@@ -243,6 +252,8 @@ class Client:
                     await self._hand_out(decode_response(message))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # as if it had been closed in order: nothing more will come
+        except ProtocolError as error:
+            self._protocol_error = error
         finally:
             self._lost = True
             for waiting in self._waiting.values():
@@ -264,11 +275,16 @@ class Client:
 
     async def _send(self, request: Request) -> None:
         if self._lost:
-            raise connection_lost()
+            raise connection_lost(self._protocol_error)
         try:
-            await self._outgoing.send(encode_frame(encode_request(request)))
+            frame = encode_frame(encode_request(request))
+            try:
+                # Before any checkpoint: a task that is cancelled already still releases what it holds.
+                self._outgoing.send_nowait(frame)
+            except trio.WouldBlock:
+                await self._outgoing.send(frame)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise connection_lost() from None
+            raise connection_lost(self._protocol_error) from None
 
     async def _send_though_cancelled(self, release: Release) -> None:
         """Queue a release that must not be forgotten because its task was cancelled."""

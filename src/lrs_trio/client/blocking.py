@@ -6,7 +6,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,11 +19,13 @@ from lrs_trio.client.common import (
     connection_lost,
     expect,
     held_by,
+    next_id,
     parsed,
     read_body,
     release_unwanted,
     write_body,
 )
+from lrs_trio.errors import ProtocolError
 from lrs_trio.model import ConfigureOperation, Family, FsType, NotifyOperation, ReadOperation, ResourceId
 from lrs_trio.wire.codec import decode_response, encode_request
 from lrs_trio.wire.framing import FrameDecoder, encode_frame
@@ -194,8 +196,14 @@ class Client:
         self._send(body)
 
     def _send(self, body: RequestBody, *, qos: int | None = None, priority: int | None = None) -> int:
-        self._last_id += 1
-        self._connection.sendall(encode_frame(encode_request(Request(self._last_id, body, qos, priority))))
+        self._last_id = next_id(self._last_id)
+        frame = encode_frame(encode_request(Request(self._last_id, body, qos, priority)))
+        try:
+            self._connection.sendall(frame)
+        except BaseException:
+            # Half a frame may have left: nothing that follows it could be understood.
+            self.close()
+            raise
         return self._last_id
 
     def _receive(self) -> Response:
@@ -203,7 +211,11 @@ class Client:
             data = self._connection.recv(READ_SIZE)
             if not data:
                 raise connection_lost()
-            self._received.extend(map(decode_response, self._decoder.feed(data)))
+            try:
+                self._received.extend(map(decode_response, self._decoder.feed(data)))
+            except ProtocolError as error:
+                self.close()
+                raise connection_lost(error) from error
         return self._received.popleft()
 
     @contextmanager
@@ -222,7 +234,9 @@ class Client:
             yield allocation
         except BaseException as error:
             if not held.released:
-                self.send(held.abandon(error))
+                # If the connection is lost too, the daemon has taken the media back, and `error` says more.
+                with suppress(OSError):
+                    self.send(held.abandon(error))
             raise
         allocation.release()
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from lrs_trio.errors import LrsError
+from lrs_trio.errors import LrsError, ProtocolError
 from lrs_trio.model import ConfigureOperation, Family, ReadOperation, RequestKind, ResourceId
 from lrs_trio.wire.messages import (
     Configure,
@@ -132,6 +132,11 @@ def release_unwanted(body: ResponseBody) -> Release | None:
     return None
 
 
+def next_id(last: int) -> int:
+    """The id of the next request; the wire has 32 bits for it."""
+    return (last + 1) % 2**32
+
+
 def expect(body: ResponseBody, kind: type[R]) -> R:
     """`body`, which must be of `kind`.
 
@@ -167,7 +172,10 @@ def parsed(text: str) -> Any:
     return json.loads(text)
 
 
-def connection_lost() -> ConnectionResetError:
+def connection_lost(error: ProtocolError | None = None) -> ConnectionError:
+    """What everybody who waits gets; `error` is what the daemon did wrong, if it did not just leave."""
+    if error is not None:
+        return ConnectionAbortedError(errno.EPROTO, f"the daemon does not speak this protocol: {error}")
     return ConnectionResetError(errno.ECONNRESET, "the daemon closed the connection")
 
 

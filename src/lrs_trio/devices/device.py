@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 import trio
@@ -208,8 +208,13 @@ class DeviceTask:
             log.warning("device waits for a lock", device=self.row.path, lock=kind.value, holder=holder)
             self._tell_started(task_status)
 
+        # Noted before, because a cancelled attempt may succeed all the same.
         self._held.append((kind, resource))
-        await take_lock(self._context.dss, kind, resource, self._context.owner, waiting)
+        try:
+            await take_lock(self._context.dss, kind, resource, self._context.owner, waiting)
+        except LrsError:
+            self._held.remove((kind, resource))
+            raise
         self.state.status = DeviceStatus.ADOPTING
         self.waiting_for = ""
 
@@ -391,9 +396,12 @@ class DeviceTask:
             self.state.end(grant, trio.current_time(), dirty=False)
             grant.holder.grant_failed(grant, error)
         try:
-            await self._context.dss.execute(UpdateMedia((MediumUpdate(medium.id, adm_status=AdmStatus.FAILED),)))
+            failed = UpdateMedia((MediumUpdate(medium.id, adm_status=AdmStatus.FAILED),))
+            (row,) = await self._context.dss.execute(failed)
+            self.medium_changed(row)
             if self.health <= 0:
                 await self._context.dss.execute(SetDeviceStatus(self.id, AdmStatus.FAILED))
+                self.row = replace(self.row, adm_status=AdmStatus.FAILED)
         except LrsError as refusal:
             log.error("failure not recorded in the DSS", device=self.row.path, error=describe(refusal))
         log.error("device failed", device=self.row.path, medium=medium.id.name, error=describe(error))

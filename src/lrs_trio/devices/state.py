@@ -156,7 +156,9 @@ class DeviceState:
         self.scheduled.append(Prepare(grant))
 
     def move(self, grant: Grant, state: GrantState, now: float) -> None:
-        """Bring a live grant to another live state."""
+        """Bring a live grant to another live state; one that has ended meanwhile stays ended."""
+        if grant not in self.grants:
+            return
         self._counts[grant.state] -= 1
         self._enter(grant, state, now)
 

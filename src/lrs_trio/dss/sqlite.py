@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,9 @@ FILE_MODE: Final = 0o660
 
 BUSY_TIMEOUT_S: Final = 5.0
 """How long to wait for another process that writes. The commands write for milliseconds at a time."""
+
+_LOOK_AGAIN_S: Final = 0.002
+"""How often to look whether the other process still writes; nobody looks while nobody else does."""
 
 _NOT_NOW: Final = (
     apsw.BusyError,
@@ -207,11 +211,13 @@ def _create_file(path: Path) -> None:
 
 
 def _tune(db: apsw.Connection, busy_timeout: float) -> None:
-    milliseconds = round(busy_timeout * 1000)
-    db.set_busy_timeout(milliseconds)
-    # Looks at a lock every millisecond. The plain busy timeout looks every 100 ms after a while, and would
-    # miss the gaps between the batches of a daemon under load for seconds.
-    db.setlk_timeout(milliseconds, 0)
+    # SQLite's own busy timeout soon looks only every 100 ms: beside a daemon under load, which writes most
+    # of the time, a command would miss the gaps between its batches for seconds.
+    def wait(looks: int) -> bool:
+        time.sleep(_LOOK_AGAIN_S)
+        return looks * _LOOK_AGAIN_S < busy_timeout
+
+    db.set_busy_handler(wait)
     # A plan that does not depend on the values bound: otherwise each new value prepares the joins anew.
     db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
 

@@ -12,6 +12,9 @@ from lrs_trio.model import RequestKind
 from lrs_trio.scheduling.client import Client
 from lrs_trio.scheduling.family import FamilyScheduler
 
+LONGEST_LIST = 200
+"""Waiting requests that a report names, the oldest first; the others are only counted."""
+
 
 def monitor(family: FamilyScheduler) -> list[dict[str, object]]:
     """One object per device, with the keys that existing tools read."""
@@ -49,7 +52,7 @@ def family_status(family: FamilyScheduler) -> dict[str, object]:
                 **_client(request.client),
                 "age_s": round(now - request.since, 3),
             }
-            for request in sorted(family.live, key=lambda request: request.serial)
+            for request in sorted(family.live, key=lambda request: request.serial)[:LONGEST_LIST]
         ],
         "devices": [_device_status(device, now) for device in family.devices.values()],
     }

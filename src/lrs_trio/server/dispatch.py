@@ -21,6 +21,7 @@ from lrs_trio.scheduling.release import ReleaseRequest
 from lrs_trio.scheduling.report import monitor
 from lrs_trio.scheduling.requests import Allocation, FamilyRequest, FormatRequest, NotifyRequest, shutting_down
 from lrs_trio.server.configuration import LiveConfiguration
+from lrs_trio.wire.framing import MAX_FRAME_BYTES
 from lrs_trio.wire.messages import (
     Configure,
     Failed,
@@ -43,6 +44,9 @@ from lrs_trio.wire.messages import (
 )
 
 log = structlog.get_logger()
+
+LONGEST_REPORT = MAX_FRAME_BYTES - 1024
+"""Bytes of a report that fit into a frame with everything around them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,9 @@ class Dispatcher:
     def _answer_at_once(self, client: Client, request: Request, answer: Callable[..., ResponseBody]) -> None:
         try:
             body = answer(request.body)
+            _check_size(body)
         except LrsError as error:
+            log.info("request refused", client=str(client), error=describe(error))
             body = Failed(-(error.errno or errno.EINVAL), _KINDS[type(request.body)])
         client.outbox.respond(Response(request.id, body))
 
@@ -190,6 +196,17 @@ _KINDS: dict[type, RequestKind] = {
     Ping: RequestKind.WRITE,
     Status: RequestKind.WRITE,
 }
+
+
+def _check_size(body: ResponseBody) -> None:
+    """See that a report fits into a frame.
+
+    Raises:
+        LrsError: EMSGSIZE.
+    """
+    match body:
+        case Monitored(text) | Statistics(text) | StatusReport(text) if (size := len(text.encode())) > LONGEST_REPORT:
+            raise LrsError(errno.EMSGSIZE, f"a report of {size} bytes does not fit into a frame; ask for less")
 
 
 def _counted(body: object) -> tuple[str, int]:

@@ -64,7 +64,10 @@ def decode_request(message: bytes) -> m.Request:
     try:
         body = _REQUEST_BODIES[name](bodies[name])
     except _MissingError as error:
-        raise MalformedRequestError(parsed.id, _KINDS.get(name), f"{name}: {error}") from None
+        kind = _KINDS.get(name)
+        if name == "release" and RequestKind(parsed.release.kind) is RequestKind.RELEASE_READ:
+            kind = RequestKind.RELEASE_READ
+        raise MalformedRequestError(parsed.id, kind, f"{name}: {error}") from None
     return m.Request(
         parsed.id,
         body,
@@ -117,7 +120,14 @@ def _require(message: Message, *names: str) -> None:
 
 
 def _optional(message: Message, name: str) -> str | None:
-    return getattr(message, name) if message.HasField(name) else None
+    return _text(getattr(message, name)) if message.HasField(name) else None
+
+
+def _text(text: str) -> str:
+    # The parser hands over as bytes what is not UTF-8.
+    if not isinstance(text, str):
+        raise _MissingError(f"{text!r} is not UTF-8")
+    return text
 
 
 def _signed(number: int) -> int:
@@ -133,7 +143,7 @@ def _unsigned(number: int) -> int:
 
 def _resource(message: pb.ResourceId) -> ResourceId:
     _require(message, "family", "name", "library")
-    return ResourceId(Family(message.family), message.name, message.library)
+    return ResourceId(Family(message.family), _text(message.name), _text(message.library))
 
 
 def _resources(messages: Iterable[pb.ResourceId]) -> tuple[ResourceId, ...]:
@@ -179,7 +189,7 @@ def _write(message: pb.WriteAllocation) -> m.WriteAllocation:
 
 def _write_medium(message: pb.WriteAllocation.Medium) -> m.WriteMedium:
     _require(message, "size", "empty_medium")
-    return m.WriteMedium(message.size, tuple(message.tags), message.empty_medium)
+    return m.WriteMedium(message.size, tuple(map(_text, message.tags)), message.empty_medium)
 
 
 def _read(message: pb.ReadAllocation) -> m.ReadAllocation:
@@ -221,7 +231,7 @@ def _monitor(message: pb.Monitor) -> m.Monitor:
 
 def _configure(message: pb.Configure) -> m.Configure:
     _require(message, "operation", "configuration")
-    return m.Configure(ConfigureOperation(message.operation), message.configuration)
+    return m.Configure(ConfigureOperation(message.operation), _text(message.configuration))
 
 
 def _stat(message: pb.Stat) -> m.Stat:
@@ -341,7 +351,7 @@ def _write_granted_medium(message: pb.WriteGranted.Medium) -> m.GrantedMedium:
     _require(message, "medium", "avail_size", "root", "fs_type", "address_type")
     return m.GrantedMedium(
         _resource(message.medium),
-        message.root,
+        _text(message.root),
         FsType(message.fs_type),
         AddressType(message.address_type),
         message.avail_size,
@@ -355,7 +365,7 @@ def _read_granted(message: pb.ReadGranted) -> m.ReadGranted:
 def _read_granted_medium(message: pb.ReadGranted.Medium) -> m.GrantedMedium:
     _require(message, "medium", "root", "fs_type", "address_type")
     return m.GrantedMedium(
-        _resource(message.medium), message.root, FsType(message.fs_type), AddressType(message.address_type)
+        _resource(message.medium), _text(message.root), FsType(message.fs_type), AddressType(message.address_type)
     )
 
 
@@ -381,7 +391,7 @@ def _failed(message: pb.Error) -> m.Failed:
 
 def _monitored(message: pb.Monitored) -> m.Monitored:
     _require(message, "status")
-    return m.Monitored(message.status)
+    return m.Monitored(_text(message.status))
 
 
 def _configured(message: pb.Configured) -> m.Configured:
@@ -390,12 +400,12 @@ def _configured(message: pb.Configured) -> m.Configured:
 
 def _statistics(message: pb.Statistics) -> m.Statistics:
     _require(message, "stats")
-    return m.Statistics(message.stats)
+    return m.Statistics(_text(message.stats))
 
 
 def _status_report(message: pb.StatusReport) -> m.StatusReport:
     _require(message, "status")
-    return m.StatusReport(message.status)
+    return m.StatusReport(_text(message.status))
 
 
 _RESPONSE_BODIES: dict[str, Callable[..., m.ResponseBody]] = {

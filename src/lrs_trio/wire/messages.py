@@ -112,18 +112,7 @@ class Status:
     """Ours: asks for what the daemon alone knows, as JSON with a ``version`` field."""
 
 
-RequestBody = (
-    WriteAllocation
-    | ReadAllocation
-    | Release
-    | Format
-    | Notify
-    | Ping
-    | Monitor
-    | Configure
-    | Stat
-    | Status
-)
+RequestBody = WriteAllocation | ReadAllocation | Release | Format | Notify | Ping | Monitor | Configure | Stat | Status
 
 
 @dataclass(frozen=True, slots=True)

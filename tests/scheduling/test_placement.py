@@ -1,0 +1,622 @@
+"""Which medium and device for which request: rules one by one, and laws for all."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from lrs_trio.errors import LrsError
+from lrs_trio.model import AdmStatus, Family, FsStatus, FsType, Medium, ReadOperation, RequestKind, ResourceId
+from lrs_trio.scheduling.placement import (
+    Never,
+    Offer,
+    Outcome,
+    Placed,
+    VolumeOffer,
+    Waits,
+    match,
+    place_format,
+    place_read,
+    place_write,
+    read_error,
+)
+from lrs_trio.wire.messages import Format, ReadAllocation, WriteAllocation, WriteMedium
+from tests.fakes.site import device_id, medium_id
+
+WRITE, READ = RequestKind.WRITE, RequestKind.READ
+
+
+def offer(
+    name: str,
+    *,
+    free: int = 1000,
+    available: int | None = None,
+    volume: VolumeOffer | None = None,
+    serving: bool = True,
+    idle: bool = True,
+    slots: int = 1,
+    load: int = 0,
+    fs_status: FsStatus = FsStatus.EMPTY,
+    adm_status: AdmStatus = AdmStatus.UNLOCKED,
+    tags: tuple[str, ...] = (),
+    groupings: tuple[str, ...] = (),
+    library: str = "legacy",
+    put: bool = True,
+    mixes: bool = True,
+    kinds: frozenset[RequestKind] = frozenset({READ, WRITE}),
+    formatting: bool = False,
+) -> Offer:
+    medium = Medium(
+        replace(medium_id(name), library=library),
+        FsType.POSIX,
+        adm_status,
+        fs_status,
+        tags=tags,
+        groupings=groupings,
+        put=put,
+    )
+    space = volume or VolumeOffer(free, free if available is None else available)
+    return Offer(device_id(name), medium, space, serving, idle, slots, load, mixes, kinds, formatting)
+
+
+def write(*sizes: int, tags: tuple[str, ...] = (), empty: bool = False, **more: object) -> WriteAllocation:
+    return WriteAllocation(tuple(WriteMedium(size, tags, empty) for size in sizes), Family.DIR, **more)  # type: ignore[arg-type]
+
+
+def read(required: int, *names: str, operation: ReadOperation = ReadOperation.READ) -> ReadAllocation:
+    return ReadAllocation(required, tuple(map(medium_id, names)), operation)
+
+
+def taken(outcome: Outcome) -> list[str]:
+    assert isinstance(outcome, Placed), outcome
+    return [take.offer.medium.id.name for take in outcome.takes]
+
+
+def claimed(outcome: Outcome) -> set[str]:
+    assert isinstance(outcome, Waits), outcome
+    return {claim.offer.medium.id.name for claim in outcome.claims}
+
+
+def refused(outcome: Outcome) -> int | None:
+    assert isinstance(outcome, Never), outcome
+    return outcome.error.errno
+
+
+# Writes.
+
+
+@pytest.mark.note("7")
+def test_the_least_busy_device_is_chosen_then_the_least_space_left_over() -> None:
+    offers = [offer("busy", load=1), offer("large", free=900), offer("small", free=500), offer("tiny", free=99)]
+    assert taken(place_write(write(100), offers)) == ["small"]
+
+
+@pytest.mark.note("7")
+def test_the_media_of_one_request_are_all_different() -> None:
+    offers = [offer("a", slots=5), offer("b", slots=5)]
+    assert sorted(taken(place_write(write(10, 10), offers))) == ["a", "b"]
+    assert refused(place_write(write(10, 10, 10), offers)) == errno.ENOSPC
+
+
+@pytest.mark.note("7")
+def test_all_or_nothing() -> None:
+    offers = [offer("a"), offer("b", slots=0)]
+    assert claimed(place_write(write(10, 10), offers)) == {"a"}
+
+
+def test_an_assignment_that_the_greedy_order_would_miss_is_found() -> None:
+    """The first medium fits on both and prefers the one that the second needs."""
+    offers = [offer("both", free=100, tags=("x", "y")), offer("one", free=200, tags=("x",))]
+    request = WriteAllocation((WriteMedium(10, ("x",)), WriteMedium(10, ("y",))), Family.DIR)
+    assert taken(place_write(request, offers)) == ["one", "both"]
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        pytest.param({"fs_status": FsStatus.FULL}, id="full"),
+        pytest.param({"fs_status": FsStatus.BLANK}, id="blank"),
+        pytest.param({"fs_status": FsStatus.IMPORTING}, id="importing"),
+        pytest.param({"adm_status": AdmStatus.LOCKED}, id="locked"),
+        pytest.param({"adm_status": AdmStatus.FAILED}, id="failed"),
+        pytest.param({"put": False}, id="no-put"),
+        pytest.param({"free": 0}, id="no-space"),
+        pytest.param({"free": 9}, id="too-little-space"),
+    ],
+)
+def test_a_write_that_no_medium_can_ever_take_is_refused(spoilt: dict[str, object]) -> None:
+    assert refused(place_write(write(10), [offer("a", **spoilt)])) == errno.ENOSPC  # type: ignore[arg-type]
+    assert taken(place_write(write(10), [offer("a", **spoilt), offer("b")])) == ["b"]  # type: ignore[arg-type]
+
+
+def test_a_write_without_any_device_is_refused() -> None:
+    assert refused(place_write(write(10), [])) == errno.ENOSPC
+    assert refused(place_write(write(10), [offer("a", serving=False)])) == errno.ENODEV
+
+
+def test_a_medium_that_has_been_written_is_not_an_empty_one() -> None:
+    offers = [offer("used", fs_status=FsStatus.USED), offer("empty")]
+    assert taken(place_write(write(10, empty=True), offers)) == ["empty"]
+    assert refused(place_write(write(10, empty=True), offers[:1])) == errno.ENOSPC
+
+
+def test_tags_and_library_limit_the_choice() -> None:
+    offers = [offer("a", tags=("x",)), offer("b", tags=("y", "x")), offer("c", library="other")]
+    assert taken(place_write(write(10, tags=("x", "y")), offers)) == ["b"]
+    assert taken(place_write(write(10, library="other"), offers)) == ["c"]
+    assert refused(place_write(write(10, library="nowhere"), offers)) == errno.ENOSPC
+    assert refused(place_write(write(10, tags=("z",)), offers)) == errno.ENOSPC
+
+
+def test_a_grouping_is_a_wish_that_gives_way() -> None:
+    offers = [offer("a", free=500), offer("b", groupings=("g",))]
+    assert taken(place_write(write(10, grouping="g"), offers, groupings=True)) == ["b"]
+    assert taken(place_write(write(10, grouping="g"), offers)) == ["a"]
+    assert taken(place_write(write(10, grouping="unknown"), offers, groupings=True)) == ["a"]
+    offers[1].slots = 0
+    assert taken(place_write(write(10, grouping="g"), offers, groupings=True)) == ["a"]
+
+
+def test_no_duplicate_on_a_device_that_serves_this_client_already() -> None:
+    offers = [offer("a"), offer("b")]
+    assert taken(place_write(write(10), offers, excluded=frozenset({device_id("a")}))) == ["b"]
+    assert refused(place_write(write(10, 10), offers, excluded=frozenset({device_id("a")}))) == errno.ENODEV
+
+
+def test_a_write_that_may_be_split_gets_the_largest_part() -> None:
+    offers = [offer("a", free=300), offer("b", free=400), offer("c", free=350)]
+    outcome = place_write(write(1000), offers)
+    assert taken(outcome) == ["b"]
+    assert isinstance(outcome, Placed)
+    assert outcome.takes[0].reserve == 400
+    assert refused(place_write(write(1051), offers)) == errno.ENOSPC
+
+
+def test_a_write_that_may_not_be_split_needs_one_medium_for_it() -> None:
+    offers = [offer("a", free=300), offer("b", free=400)]
+    assert refused(place_write(write(401, no_split=True), offers)) == errno.ENOSPC
+    assert taken(place_write(write(400, no_split=True), offers)) == ["b"]
+
+
+def test_a_write_waits_for_space_that_others_have_reserved() -> None:
+    outcome = place_write(write(400), [offer("a", free=1000, available=399, slots=4)])
+    assert claimed(outcome) == {"a"}
+
+
+def test_a_volume_that_several_directories_share_counts_once() -> None:
+    volume = VolumeOffer(300, 300)
+    assert refused(place_write(write(500), [offer("a", volume=volume), offer("b", volume=volume)])) == errno.ENOSPC
+
+
+def test_two_media_on_one_volume_never_promise_more_than_it_has() -> None:
+    volume = VolumeOffer(150, 150)
+    outcome = place_write(write(100, 100), [offer("a", volume=volume), offer("b", volume=volume)])
+    if isinstance(outcome, Placed):
+        assert sum(take.reserve for take in outcome.takes) <= 150
+
+
+def test_two_media_that_may_not_be_split_never_fit_on_a_volume_of_less() -> None:
+    volume = VolumeOffer(150, 150)
+    offers = [offer("a", volume=volume), offer("b", volume=volume)]
+    assert refused(place_write(write(100, 100, no_split=True), offers)) == errno.ENOSPC
+
+
+@pytest.mark.note("8")
+def test_a_write_waits_for_reads_where_they_do_not_mix() -> None:
+    reading = offer("a", slots=1, load=1, mixes=False, kinds=frozenset({READ}))
+    outcome = place_write(write(10), [reading])
+    assert claimed(outcome) == {"a"}
+    for claim in outcome.claims if isinstance(outcome, Waits) else ():
+        claim.offer.claim(claim.reserve)
+    assert isinstance(place_read(read(1, "a"), [reading], {}), Waits)
+
+
+# Reads.
+
+
+@pytest.mark.note("6")
+def test_the_first_that_are_free_are_taken_in_the_clients_order() -> None:
+    offers = [offer(name) for name in "abcd"]
+    assert taken(place_read(read(2, "d", "b", "a"), offers, {})) == ["d", "b"]
+    offers[1].slots = 0
+    assert taken(place_read(read(2, "d", "b", "a"), offers, {})) == ["d", "a"]
+
+
+@pytest.mark.note("6")
+def test_a_read_waits_for_enough_and_claims_what_is_free() -> None:
+    offers = [offer("a"), offer("b", slots=0), offer("c", slots=0)]
+    assert claimed(place_read(read(2, "c", "a", "b"), offers, {})) == {"a"}
+
+
+@pytest.mark.parametrize("required", [1, 2])
+def test_media_that_cannot_be_had_are_left_out_while_enough_remain(required: int) -> None:
+    absent = {medium_id("gone"): LrsError(errno.ENXIO, "unknown")}
+    outcome = place_read(read(required, "gone", "a"), [offer("a")], absent)
+    if required == 1:
+        assert taken(outcome) == ["a"]
+    else:
+        assert refused(outcome) == errno.ENXIO
+
+
+@pytest.mark.parametrize(
+    ("medium", "operation", "expected"),
+    [
+        ({}, ReadOperation.READ, None),
+        ({"fs_status": FsStatus.FULL}, ReadOperation.READ, None),
+        ({"fs_status": FsStatus.BLANK}, ReadOperation.READ, errno.EINVAL),
+        ({"get": False}, ReadOperation.READ, errno.EPERM),
+        ({"get": False}, ReadOperation.DELETE, None),
+        ({"delete": False}, ReadOperation.DELETE, errno.EPERM),
+        ({"delete": False}, ReadOperation.READ, None),
+        ({"adm_status": AdmStatus.LOCKED}, ReadOperation.READ, errno.EPERM),
+        ({"adm_status": AdmStatus.FAILED}, ReadOperation.DELETE, errno.EPERM),
+        ({"fs_status": FsStatus.IMPORTING, "get": False, "adm_status": AdmStatus.LOCKED}, ReadOperation.READ, None),
+        ({"fs_status": FsStatus.IMPORTING, "delete": False}, ReadOperation.DELETE, errno.EPERM),
+    ],
+)
+def test_what_may_be_read_and_deleted(
+    medium: dict[str, object], operation: ReadOperation, expected: int | None
+) -> None:
+    plain = Medium(medium_id("a"), FsType.POSIX, AdmStatus.UNLOCKED, FsStatus.USED)
+    error = read_error(operation, replace(plain, **medium))  # type: ignore[arg-type]
+    assert (error.errno if error else None) == expected
+
+
+def test_a_read_from_a_device_that_does_not_serve_is_refused() -> None:
+    assert refused(place_read(read(1, "a"), [offer("a", serving=False)], {})) == errno.ENODEV
+    assert refused(place_read(read(1, "a"), [], {})) == errno.ENODEV
+
+
+# Formats.
+
+
+@pytest.mark.note("5.1")
+@pytest.mark.parametrize(
+    ("spoilt", "fs_type", "expected"),
+    [
+        ({"fs_status": FsStatus.EMPTY}, FsType.POSIX, errno.EINVAL),
+        ({"fs_status": FsStatus.USED}, FsType.POSIX, errno.EINVAL),
+        ({}, FsType.LTFS, errno.EINVAL),
+        ({"formatting": True}, FsType.POSIX, errno.EINVAL),
+        ({"serving": False}, FsType.POSIX, errno.ENODEV),
+    ],
+)
+def test_formats_that_can_never_be_done(spoilt: dict[str, object], fs_type: FsType, expected: int) -> None:
+    device = offer("a", **({"fs_status": FsStatus.BLANK} | spoilt))  # type: ignore[arg-type]
+    assert refused(place_format(Format(medium_id("a"), fs_type), [device], None)) == expected
+
+
+@pytest.mark.note("5.1")
+def test_a_format_needs_the_device_for_itself() -> None:
+    request = Format(medium_id("a"), FsType.POSIX)
+    assert taken(place_format(request, [offer("a", fs_status=FsStatus.BLANK)], None)) == ["a"]
+    assert claimed(place_format(request, [offer("a", fs_status=FsStatus.BLANK, idle=False)], None)) == {"a"}
+    assert refused(place_format(request, [], LrsError(errno.ENXIO, "unknown"))) == errno.ENXIO
+    assert refused(place_format(request, [], None)) == errno.ENODEV
+
+
+# Laws.
+
+NAMES = tuple("abcde")
+
+
+@st.composite
+def offers_of_any_kind(draw: st.DrawFn, *, mixes: bool = True) -> list[Offer]:
+    volumes: list[VolumeOffer] = []
+    made = []
+    for name in draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=5)):
+        if not volumes or draw(st.booleans()):
+            free = draw(st.integers(0, 400))
+            volumes.append(VolumeOffer(free, draw(st.integers(0, free))))
+        kinds = frozenset({READ, WRITE}) if mixes else draw(st.sampled_from([frozenset({READ}), frozenset({WRITE})]))
+        made.append(
+            offer(
+                name,
+                volume=draw(st.sampled_from(volumes)),
+                serving=draw(st.sampled_from([True, True, True, False])),
+                slots=draw(st.integers(0, 3)),
+                load=draw(st.integers(0, 3)),
+                fs_status=draw(st.sampled_from([FsStatus.EMPTY, FsStatus.USED, FsStatus.FULL])),
+                tags=tuple(sorted(draw(st.sets(st.sampled_from("xy"))))),
+                mixes=mixes,
+                kinds=kinds,
+            )
+        )
+    return made
+
+
+any_write = st.builds(
+    WriteAllocation,
+    st.lists(
+        st.builds(
+            WriteMedium,
+            st.integers(0, 300),
+            st.sampled_from([(), (), ("x",), ("y",)]),
+            st.sampled_from([False, False, True]),
+        ),
+        min_size=1,
+        max_size=3,
+    ).map(tuple),
+    st.just(Family.DIR),
+    no_split=st.booleans(),
+)
+
+
+@st.composite
+def any_read(draw: st.DrawFn) -> ReadAllocation:
+    names = draw(st.lists(st.sampled_from(NAMES), unique=True, min_size=1))
+    return read(draw(st.integers(1, len(names))), *names)
+
+
+def check_takes(outcome: Outcome, kind: RequestKind) -> None:
+    takes = outcome.takes if isinstance(outcome, Placed) else outcome.claims if isinstance(outcome, Waits) else ()
+    assert len({take.offer.device for take in takes}) == len(takes)
+    for take in takes:
+        assert take.offer.slots > 0
+        assert take.offer.serving
+        if isinstance(outcome, Placed):
+            assert kind in take.offer.kinds
+    for volume in {id(take.offer.volume): take.offer.volume for take in takes}.values():
+        reserved = sum(take.reserve for take in takes if take.offer.volume is volume)
+        assert reserved == 0 or reserved <= volume.available
+
+
+@pytest.mark.note("7")
+@given(offers_of_any_kind(), any_write)
+def test_law_a_write_takes_all_or_nothing_and_never_more_than_there_is(
+    offers: list[Offer], request: WriteAllocation
+) -> None:
+    outcome = place_write(request, offers)
+    check_takes(outcome, WRITE)
+    if isinstance(outcome, Placed):
+        assert len(outcome.takes) == len(request.media)
+        for wanted, take in zip(request.media, outcome.takes, strict=True):
+            assert set(wanted.tags) <= set(take.offer.medium.tags)
+            assert take.offer.medium.fs_status is not FsStatus.FULL
+            assert take.reserve <= wanted.size
+            assert take.reserve == wanted.size or not request.no_split
+
+
+@pytest.mark.note("6")
+@given(offers_of_any_kind(), any_read())
+def test_law_a_read_takes_the_first_free_ones_in_the_clients_order(
+    offers: list[Offer], request: ReadAllocation
+) -> None:
+    outcome = place_read(request, offers, {})
+    check_takes(outcome, READ)
+    serving = {o.medium.id: o for o in offers if o.serving}
+    usable = [serving[medium] for medium in request.media if medium in serving]
+    free = [o for o in usable if o.slots > 0]
+    if len(usable) < request.n_required:
+        assert isinstance(outcome, Never)
+    elif len(free) >= request.n_required:
+        assert isinstance(outcome, Placed)
+        assert [take.offer for take in outcome.takes] == free[: request.n_required]
+    else:
+        assert isinstance(outcome, Waits)
+        assert {claim.offer.device for claim in outcome.claims} == {o.device for o in free}
+
+
+@given(st.integers(0, 4), st.integers(0, 4), st.randoms(use_true_random=False))
+def test_law_the_matching_is_as_large_as_possible(slots: int, count: int, random: Random) -> None:
+    offers = [offer(f"m{number}") for number in range(count)]
+    candidates = [[o for o in offers if random.random() < 0.5] for _ in range(slots)]
+    chosen = match(candidates, lambda options, _: options)
+    picked = [o.device for o in chosen if o is not None]
+    assert len(set(picked)) == len(picked)
+    assert all(o is None or o in candidates[slot] for slot, o in enumerate(chosen))
+    assert len(picked) == largest_matching(candidates, frozenset())
+
+
+def largest_matching(candidates: Sequence[Sequence[Offer]], used: frozenset[ResourceId]) -> int:
+    if not candidates:
+        return 0
+    options = [o.device for o in candidates[0] if o.device not in used]
+    return max(
+        [largest_matching(candidates[1:], used)]
+        + [1 + largest_matching(candidates[1:], used | {device}) for device in options]
+    )
+
+
+@given(offers_of_any_kind(), st.lists(any_write | any_read(), min_size=2, max_size=4))
+def test_law_nobody_behind_takes_what_one_that_waits_could_use(
+    offers: list[Offer], requests: list[WriteAllocation | ReadAllocation]
+) -> None:
+    """After a pass, a request that waits would still wait if nobody behind it had been looked at."""
+    results = []
+    for request in requests:
+        outcome = place(request, offers)
+        results.append(outcome)
+        apply(request, outcome)
+    for position, outcome in enumerate(results):
+        if isinstance(outcome, Waits):
+            chosen_behind = {
+                take.offer.device
+                for later in results[position + 1 :]
+                if isinstance(later, Placed)
+                for take in later.takes
+            }
+            overtaken = {claim.offer.device for claim in outcome.claims if claim.offer.slots < 0}
+            assert not overtaken & chosen_behind
+    assert all(o.slots >= 0 for o in offers)
+
+
+def place(request: WriteAllocation | ReadAllocation, offers: list[Offer]) -> Outcome:
+    return place_write(request, offers) if isinstance(request, WriteAllocation) else place_read(request, offers, {})
+
+
+def apply(request: WriteAllocation | ReadAllocation, outcome: Outcome) -> None:
+    """What the family does with the outcome, on the offers alone."""
+    if isinstance(outcome, Placed):
+        for take in outcome.takes:
+            take.offer.take(WRITE if isinstance(request, WriteAllocation) else READ, take.reserve)
+    elif isinstance(outcome, Waits):
+        for claim in outcome.claims:
+            claim.offer.claim(claim.reserve)
+
+
+# Grants that end in any order, pass after pass: is everybody served, and without being delayed by who came later?
+
+
+@dataclass
+class Grants:
+    """A family reduced to what placement sees, with reservations and kinds."""
+
+    volumes: dict[str, int]
+    """Free bytes by volume."""
+    devices: dict[str, str]
+    """Volume by device."""
+    slots: int
+    mixes: bool = True
+    held: list[tuple[str, RequestKind, int, int]] = field(default_factory=list)
+    """(device, kind, reserved, request)."""
+
+    def offers(self) -> list[Offer]:
+        volumes = {
+            name: VolumeOffer(free, free - sum(h[2] for h in self.held if self.devices[h[0]] == name))
+            for name, free in self.volumes.items()
+        }
+        made = []
+        for name, volume in self.devices.items():
+            here = [held for held in self.held if held[0] == name]
+            kinds = frozenset({READ, WRITE}) if self.mixes or not here else frozenset({here[0][1]})
+            made.append(
+                offer(
+                    name,
+                    volume=volumes[volume],
+                    slots=self.slots - len(here),
+                    load=len(here),
+                    idle=not here,
+                    mixes=self.mixes,
+                    kinds=kinds,
+                )
+            )
+        return made
+
+    def one_pass(self, waiting: list[tuple[int, WriteAllocation | ReadAllocation]]) -> list[int]:
+        """Look at all that wait in order; returns who was served."""
+        offers, served = self.offers(), []
+        for number, request in waiting:
+            outcome = place(request, offers)
+            assert not isinstance(outcome, Never), outcome
+            apply(request, outcome)
+            if isinstance(outcome, Placed):
+                kind = WRITE if isinstance(request, WriteAllocation) else READ
+                self.held += [(t.offer.medium.id.name, kind, t.reserve, number) for t in outcome.takes]
+                served.append(number)
+        for volume, free in self.volumes.items():
+            assert sum(held[2] for held in self.held if self.devices[held[0]] == volume) <= free
+        for device in self.devices:
+            here = [held for held in self.held if held[0] == device]
+            assert len(here) <= self.slots
+            assert self.mixes or len({held[1] for held in here}) <= 1
+        return served
+
+    def end(self, number: int) -> None:
+        self.held = [held for held in self.held if held[3] != number]
+
+
+@pytest.mark.note("10.2")
+@given(
+    st.integers(1, 2),
+    st.booleans(),
+    st.lists(
+        st.one_of(
+            st.lists(st.integers(0, 100), min_size=1, max_size=3).map(lambda sizes: write(*sizes)),
+            any_read(),
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_law_everybody_is_served_while_grants_end_in_any_order(
+    slots: int, mixes: bool, requests: list[WriteAllocation | ReadAllocation], random: Random
+) -> None:
+    grants = Grants({name: 300 for name in NAMES}, {name: name for name in NAMES}, slots, mixes)
+    waiting, ongoing = list(enumerate(requests)), []
+    for _ in range(2 * len(requests) + 1):
+        served = grants.one_pass(waiting)
+        assert not waiting or waiting[0][0] in served or ongoing, "nobody holds anything and the first one still waits"
+        ongoing += served
+        waiting = [entry for entry in waiting if entry[0] not in served]
+        if not waiting:
+            return
+        ended = random.choice(ongoing)
+        ongoing.remove(ended)
+        grants.end(ended)
+    raise AssertionError(f"never served: {waiting}")
+
+
+def passes_until_first_is_served(
+    grants: Grants, first: WriteAllocation | ReadAllocation, newcomer: WriteAllocation | ReadAllocation, endless: int
+) -> int:
+    """Each pass the oldest newcomer's grant ends and another newcomer has come: how long does `first` wait?"""
+    waiting: list[tuple[int, WriteAllocation | ReadAllocation]] = [(0, first)]
+    behind: list[int] = []
+    for number in range(1, endless):
+        waiting.append((number, newcomer))
+        served = grants.one_pass(waiting)
+        if 0 in served:
+            return number
+        behind += served
+        waiting = [entry for entry in waiting if entry[0] not in served]
+        if len(behind) > 2:
+            grants.end(behind.pop(0))
+        if number == 5:
+            grants.end(-1)
+    raise AssertionError("newcomers were served for ever before the first one in the queue")
+
+
+def test_two_crossed_two_media_requests_are_both_served() -> None:
+    grants = Grants({"a": 300, "b": 300}, {"a": "a", "b": "b"}, 1, held=[("a", WRITE, 0, 8), ("b", WRITE, 0, 9)])
+    waiting: list[tuple[int, WriteAllocation | ReadAllocation]] = [(0, read(2, "a", "b")), (1, read(2, "b", "a"))]
+    grants.end(8)
+    assert grants.one_pass(waiting) == []
+    grants.end(9)
+    assert grants.one_pass(waiting) == [0]
+    grants.end(0)
+    assert grants.one_pass(waiting[1:]) == [1]
+
+
+def test_a_request_for_two_is_not_starved_by_a_stream_of_requests_for_one() -> None:
+    grants = Grants({"a": 300, "b": 300}, {"a": "a", "b": "b"}, 1, held=[("a", READ, 0, -1)])
+    assert passes_until_first_is_served(grants, read(2, "a", "b"), read(1, "b"), 30) <= 6
+
+
+def test_a_large_write_is_not_starved_by_a_stream_of_small_ones() -> None:
+    """It waits for space that is reserved now: what comes free must not go to those behind it."""
+    grants = Grants({"v": 100}, {"a": "v"}, 8, held=[("a", WRITE, 50, -1)])
+    assert passes_until_first_is_served(grants, write(80, no_split=True), write(10), 40) <= 9
+
+
+def test_a_large_write_is_not_starved_on_a_volume_that_directories_share() -> None:
+    grants = Grants({"v": 100}, {"a": "v", "b": "v"}, 8, held=[("a", WRITE, 50, -1)])
+    assert passes_until_first_is_served(grants, write(80), write(10), 40) <= 9
+
+
+def test_a_large_write_claims_a_device_that_can_hold_it() -> None:
+    """The small directory, which it can never use, stays free for others; the large one is kept for it."""
+    offers = [offer("small", free=50, slots=8), offer("large", free=1000, available=400, slots=8)]
+    outcome = place_write(write(800), offers)
+    assert claimed(outcome) == {"large"}
+
+
+@pytest.mark.note("8")
+def test_a_write_is_not_starved_by_a_stream_of_reads_where_they_do_not_mix() -> None:
+    grants = Grants({"a": 300}, {"a": "a"}, 4, mixes=False, held=[("a", READ, 0, -1)])
+    assert passes_until_first_is_served(grants, write(10), read(1, "a"), 40) <= 9
+
+
+@given(any_write, offers_of_any_kind())
+def test_law_more_free_slots_never_make_a_request_wait(request: WriteAllocation, offers: list[Offer]) -> None:
+    assume(isinstance(place_write(request, offers), Placed))
+    for one in offers:
+        one.slots += 1
+    assert isinstance(place_write(request, offers), Placed)
