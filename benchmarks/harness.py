@@ -35,8 +35,6 @@ from lrs_trio.wire.messages import (
     ResponseBody,
     Stat,
     Statistics,
-    Status,
-    StatusReport,
 )
 
 T = TypeVar("T", bound=ResponseBody)
@@ -111,14 +109,19 @@ def make_site(base: Path, directories: int, families: Mapping[str, object] | Non
 
 @contextmanager
 def temporary_site(
-    directories: int, *, parent: Path | None = None, families: Mapping[str, object] | None = None
+    directories: int,
+    *,
+    parent: Path | None = None,
+    families: Mapping[str, object] | None = None,
+    keep: bool = False,
 ) -> Iterator[Site]:
-    """A site in a new directory below `parent` (default: the system's), removed at the end."""
+    """A site in a new directory below `parent` (default: the system's), removed at the end unless `keep`."""
     base = Path(tempfile.mkdtemp(prefix="lrs-", dir=parent)).resolve()
     try:
         yield make_site(base, directories, families)
     finally:
-        shutil.rmtree(base)
+        if not keep:
+            shutil.rmtree(base)
 
 
 class Lrsd:
@@ -240,9 +243,3 @@ def counters(site: Site) -> Counter[str]:
     for metric in json.loads(ask(site.socket, Stat(), Statistics).stats):
         sums[metric["name"]] += metric["value"]
     return sums
-
-
-def status(site: Site) -> dict[str, object]:
-    """What the daemon says of itself (`lrs status`)."""
-    report = json.loads(ask(site.socket, Status(), StatusReport).status)
-    return dict(report)

@@ -183,16 +183,16 @@ def finishing(client: Client, script: Script) -> Script:
         client.ledger.problems.append(f"{client}: {answer} instead of the answer to a ping")
 
 
-def write_all(client: Client, wanted: Iterator[Order]) -> Script:
+def write_all(client: Client, wanted: Iterator[Order], *, files: bool = True) -> Script:
     """Write cycle after write cycle, until there are no more orders or the daemon shuts down."""
     for order in wanted:
-        shutting_down = yield from write_cycle(client, order)
+        shutting_down = yield from write_cycle(client, order, files=files)
         if shutting_down:
             return
 
 
-def write_cycle(client: Client, order: Order) -> Generator[None, ResponseBody, bool]:
-    """Allocate, write the file on each medium, release with sync; ``True`` if the daemon shuts down."""
+def write_cycle(client: Client, order: Order, *, files: bool) -> Generator[None, ResponseBody, bool]:
+    """Allocate, write the file on each medium (if `files`), release with sync; ``True`` if the daemon shuts down."""
     ledger = client.ledger
     begun = monotonic()
     client.send(WriteAllocation((WriteMedium(order.size),) * order.copies, Family.DIR, library=LIBRARY))
@@ -203,8 +203,9 @@ def write_cycle(client: Client, order: Order) -> Generator[None, ResponseBody, b
     if len({medium.medium for medium in answer.media}) != order.copies:
         ledger.problems.append(f"{client}: {answer} for {order}")
     paths = tuple(Path(medium.root, f"{order.number:08}") for medium in answer.media)
-    for path in paths:
-        path.write_bytes(CONTENT[: order.size])
+    if files:
+        for path in paths:
+            path.write_bytes(CONTENT[: order.size])
     stored = monotonic()
     media = tuple(medium.medium for medium in answer.media)
     marks = client.marks
@@ -239,8 +240,8 @@ def write_cycle(client: Client, order: Order) -> Generator[None, ResponseBody, b
     return False
 
 
-def read_all(client: Client, wanted: Iterator[Written]) -> Script:
-    """Read cycle after read cycle: allocate one of the file's media, read it, release without an answer."""
+def read_all(client: Client, wanted: Iterator[Written], *, files: bool = True) -> Script:
+    """Read cycle after read cycle: allocate one of the file's media, read it (if `files`), release unanswered."""
     ledger = client.ledger
     for written in wanted:
         begun = monotonic()
@@ -252,9 +253,9 @@ def read_all(client: Client, wanted: Iterator[Written]) -> Script:
                 return
             continue
         medium = answer.media[0]
-        content = Path(medium.root, written.paths[0].name).read_bytes()
-        if content != CONTENT[: written.order.size]:
-            ledger.problems.append(f"{client}: {written.paths[0]} has other content than was written")
+        path = Path(medium.root, written.paths[0].name)
+        if files and path.read_bytes() != CONTENT[: written.order.size]:
+            ledger.problems.append(f"{client}: {path} has other content than was written")
         ledger.file_io_s += monotonic() - granted
         client.send(Release((ReleasedMedium(medium.medium),), RequestKind.RELEASE_READ))
         ledger.reads += 1

@@ -13,6 +13,7 @@ from enum import Enum
 from itertools import cycle
 from pathlib import Path
 from random import Random, SystemRandom
+from signal import SIGKILL
 from time import monotonic, sleep
 from typing import Final
 
@@ -133,13 +134,13 @@ class Soak:
             marks=Marks(),
             interruptions=self._interruptions(daemon, life),
         )
-        if end is End.DRAINED:
+        if daemon.wait() == -SIGKILL:
+            totals.kills += 1
+        else:
+            # Perhaps because the drain was faster than the kill.
             self._see_drained(daemon)
             totals.drains += 1
             self._expect(not life.ledger.unacknowledged, f"releases without an answer: {life.ledger.unacknowledged}")
-        else:
-            daemon.wait()
-            totals.kills += 1
 
     def _interruptions(self, daemon: Lrsd, life: Life) -> list[Interruption]:
         if life.end is End.KILLED:
@@ -161,6 +162,7 @@ class Soak:
             self._settle(life, books)
         self._ended.clear()
         self.totals.problems += differences(books.totals, self._books)
+        self._books = books.totals
 
     def _settle(self, life: Life, books: Books) -> None:
         """Acknowledged releases must be in the books, unanswered ones may be, each of them whole."""
@@ -178,7 +180,8 @@ class Soak:
         print(
             f"{life.number:3} {life.end.value:22} after {life.seconds:4.2f} s: {len(ledger.acknowledged):5} releases"
             f" acknowledged, {len(committed):2} committed and not answered, {lost:2} not committed;"
-            f" ready again in {totals.starts_s[-1]:.2f} s"
+            f" ready again in {totals.starts_s[-1]:.2f} s",
+            flush=True,
         )
 
     def _drain(self, daemon: Lrsd) -> None:
@@ -202,11 +205,12 @@ class Soak:
 @click.option("--clients", type=click.IntRange(1, 64), default=64, show_default=True)
 @click.option("--directories", type=click.IntRange(2), default=4, show_default=True)
 @click.option("--base", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Where to make the site.")
-def main(kills: int, seed: int | None, clients: int, directories: int, base: Path | None) -> None:
+@click.option("--keep", is_flag=True, help="Leave the site there, with the daemon's log and the DSS.")
+def main(kills: int, seed: int | None, clients: int, directories: int, base: Path | None, keep: bool) -> None:
     """Kill the daemon under load, restart it, and see that nothing acknowledged is missing."""
     seed = SystemRandom().randrange(1 << 32) if seed is None else seed
     print(f"seed {seed}: {clients} clients on {directories} directories")
-    with temporary_site(directories, parent=base) as site:
+    with temporary_site(directories, parent=base, keep=keep) as site:
         soak = Soak(site, clients, Random(seed))
         soak.run(kills)
     totals = soak.totals
@@ -219,6 +223,8 @@ def main(kills: int, seed: int | None, clients: int, directories: int, base: Pat
     )
     for problem in totals.problems:
         print(f"WRONG: {problem}")
+    if keep:
+        print(f"left in {site.base}")
     print(f"{len(totals.problems)} violations" if totals.problems else "no violation")
     sys.exit(1 if totals.problems else 0)
 

@@ -12,9 +12,10 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from random import Random
+from typing import Protocol
 
 import structlog
 import trio
@@ -30,7 +31,7 @@ from lrs_trio.dss.sqlite import SqliteHome
 from lrs_trio.errors import DssUnavailableError, describe
 from lrs_trio.events import EventKind, Events
 from lrs_trio.logs import configure_logging
-from lrs_trio.model import Family, LockOwner
+from lrs_trio.model import Device, Family, LockOwner
 from lrs_trio.observe.counting import ToSync, follow_events
 from lrs_trio.observe.stats import Stats
 from lrs_trio.scheduling.family import FamilyScheduler
@@ -40,6 +41,7 @@ from lrs_trio.server.listener import open_unix_listener
 from lrs_trio.server.server import Server
 from lrs_trio.settings import Settings
 from lrs_trio.storage.directory import DirectoryStorage
+from lrs_trio.storage.protocols import Unit
 
 log = structlog.get_logger()
 
@@ -49,11 +51,22 @@ EXIT_FORCED = 3
 STATUS_VERSION = 1
 
 
-class Daemon:
-    """One daemon, from its start to the end of its drain."""
+class Storage(Protocol):
+    """Makes the adapters of one family's devices."""
 
-    def __init__(self, settings: Settings) -> None:
+    def unit(self, device: Device) -> Unit: ...
+
+
+class Daemon:
+    """One daemon, from its start to the end of its drain.
+
+    `make_storage` is given the short host name and the percentage below which a medium counts as full;
+    without it, media are real directories.
+    """
+
+    def __init__(self, settings: Settings, make_storage: Callable[[str, int], Storage] | None = None) -> None:
         self.settings = settings
+        self._make_storage = make_storage or DirectoryStorage
         self.started = False
         self._owner = LockOwner(settings.host, os.getpid())
         self._events = Events(trio.current_time)
@@ -132,7 +145,7 @@ class Daemon:
 
     def _make_families(self, dss: Dss) -> dict[Family, FamilyScheduler]:
         settings = self.settings.families.dir
-        storage = DirectoryStorage(self.settings.host, settings.full_threshold_percent)
+        storage = self._make_storage(self.settings.host, settings.full_threshold_percent)
         return {
             Family.DIR: FamilyScheduler(
                 Family.DIR, settings, dss=dss, owner=self._owner, make_unit=storage.unit, events=self._events
@@ -147,6 +160,8 @@ class Daemon:
             self._stats.computed("sched", "retry_qsize", lambda: 0, tags)
             self._stats.computed("sched", "ongoing_format", partial(_formats, family), tags)
         self._stats.computed("req", "response_qsize", lambda: self._server.unsent if self._server else 0)
+        self._stats.computed("dss", "transactions", lambda: self._dss.transactions if self._dss else 0)
+        self._stats.computed("dss", "operations", lambda: self._dss.operations if self._dss else 0)
 
     async def _recover_locks(self, dss: Dss) -> None:
         """Clear what a dead predecessor on this host has left; other hosts' locks are never touched."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 
 class LrsError(OSError):
     """An operation that could not be done: `errno` says why to a program, the text to a person."""
@@ -30,9 +28,6 @@ class AlreadyRunningError(LrsError):
 
 def describe(error: BaseException) -> str:
     """`error` in one line: the message, with the errno's meaning where it says more."""
-    if isinstance(error, LrsError):
-        return str(error.strerror)
-    if isinstance(error, OSError) and error.errno is not None:
-        text = os.strerror(error.errno)
-        return f"{error.filename}: {text}" if error.filename else text
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
     return str(error) or type(error).__name__

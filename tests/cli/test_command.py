@@ -1,17 +1,34 @@
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import sys
-import termios
 
 import pytest
 
-from lrs_trio.cli.command import fill_in, root_variables, run_command
+from lrs_trio.cli.command import fill_in, root_variables
 from tests.cli.conftest import ENVIRONMENT, TIMEOUT_S
 
-RUNNER = "import os, sys; from lrs_trio.cli.command import run_command; sys.exit(run_command(sys.argv[1:], os.environ))"
+RUNNER = """
+import fcntl, os, sys, termios
+from lrs_trio.cli.command import run_command
+if sys.argv[1] == "--terminal":
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    del sys.argv[1]
+sys.exit(run_command(sys.argv[1:], os.environ))
+"""
+
+
+def runner(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own, which has no threads."""
+    return subprocess.run(
+        [sys.executable, "-c", RUNNER, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=TIMEOUT_S,
+    )
 
 
 def test_placeholders_become_roots() -> None:
@@ -37,12 +54,11 @@ def test_the_environment_names_every_root() -> None:
     ("script", "status"), [("exit 0", 0), ("exit 3", 3), ("kill -TERM $$", 143), ("kill -KILL $$", 137)]
 )
 def test_the_status_is_as_a_shell_gives_it(script: str, status: int) -> None:
-    assert run_command(["sh", "-c", script], os.environ) == status
+    assert runner("sh", "-c", script).returncode == status
 
 
 def test_a_command_that_is_not_there() -> None:
-    with pytest.raises(FileNotFoundError):
-        run_command(["/no/such/command"], os.environ)
+    assert "FileNotFoundError" in runner("/no/such/command").stderr
 
 
 def test_a_signal_goes_to_the_command_and_leaves_us_alive() -> None:
@@ -69,12 +85,11 @@ def test_ctrl_c_reaches_the_command_once() -> None:
     master, slave = os.openpty()
     try:
         with subprocess.Popen(
-            [sys.executable, "-c", RUNNER, sys.executable, "-c", script],
+            [sys.executable, "-c", RUNNER, "--terminal", sys.executable, "-c", script],
             stdin=slave,
             stdout=subprocess.PIPE,
             env=ENVIRONMENT,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 no threads here
         ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from lrs_trio.cli.demo_ledger import Order, Written, locks_left, make_orders, unsound_files, wrong_books
+from lrs_trio.cli.demo_crowd import DrainSeen
+from lrs_trio.cli.demo_daemon import DemoSite
+from lrs_trio.cli.demo_ledger import Ledger, Order, Written, locks_left, make_orders, unsound_files, wrong_books
+from lrs_trio.cli.demo_report import print_checks
 from lrs_trio.dss.operations import AddDirectory, MediumUpdate, TakeLock, UpdateMedia
 from lrs_trio.dss.sqlite import SqliteHome
 from lrs_trio.model import Device, Family, FsType, LockOwner, LockType, Medium, ResourceId
@@ -79,6 +82,32 @@ def test_locks_are_told(dss: Path) -> None:
     with SqliteHome.open(dss) as home:
         home.execute(TakeLock(LockType.MEDIA, ResourceId(Family.DIR, "/m/a", "legacy"), LockOwner("host", 5)))
     assert len(locks_left(dss)) == 1
+
+
+def test_one_broken_promise_fails_the_demo(
+    tmp_path: Path, dss: Path, written: Written, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = DemoSite(tmp_path, ())
+    site.log.write_text("the daemon's last words\n")
+    seen = DrainSeen(under_way=1, refused=True, released=1)
+    assert print_checks(site, Ledger(), True, seen, 0) is False  # the DSS counts an object that nobody has written
+    ledger = Ledger(written=[Written(Order(7, 100, 1), (written.paths[0],), ("/m/a",))])
+    capsys.readouterr()
+    assert print_checks(site, ledger, True, seen, 0) is True
+    assert "FAILED" not in capsys.readouterr().out
+    for killed, drain, status, errors in [
+        (False, seen, 0, []),
+        (True, DrainSeen(1, False, 1), 0, []),
+        (True, DrainSeen(2, True, 1), 0, []),
+        (True, seen, 3, []),
+        (True, seen, None, []),
+        (True, seen, 0, ["no space"]),
+    ]:
+        ledger.errors = errors
+        assert print_checks(site, ledger, killed, drain, status) is False
+        shown = capsys.readouterr().out
+        assert shown.count("FAILED") == 1
+        assert "last words" in shown
 
 
 def demo(base: Path, *args: str) -> subprocess.CompletedProcess[str]:

@@ -137,6 +137,15 @@ def test_format_unlocks_and_says_why_not_twice(site: DemoSite, daemon: DemoDaemo
     assert "formatted already" in again.stderr
 
 
+def test_a_formatted_medium_stays_locked_unless_asked(site: DemoSite, daemon: DemoDaemon, lrs: Lrs) -> None:
+    path = site.directories[0]
+    lrs("dir", "add", path)
+    done = lrs("dir", "format", path)
+    assert done.returncode == 0
+    assert f"lrs dir unlock {path}" in done.stderr
+    assert statuses(lrs, path.name) == ("unlocked", "locked")
+
+
 def test_a_labelled_directory_is_not_taken_over(site: DemoSite, daemon: DemoDaemon, lrs: Lrs) -> None:
     path = site.directories[0]
     path.joinpath(".phobos_dir_label").write_text("/somebody/elses")

@@ -145,6 +145,7 @@ def test_no_allocation_no_command(site: DemoSite, lrs: Lrs) -> None:
     done = lrs("exec", "--write", "1", "--copies", "3", "--", "touch", mark)
     assert done.returncode == 125
     assert "[ENOSPC]" in done.stderr
+    assert "lrs dir list" in done.stderr
     assert not mark.exists()
 
 
@@ -199,6 +200,7 @@ def test_sigterm_ends_the_command_and_frees_the_media(site: DemoSite, lrs: Lrs) 
     assert grants(lrs) == []
 
 
+@pytest.mark.note("11")
 @pytest.mark.usefixtures("directories")
 def test_a_drain_waits_for_it(site: DemoSite, daemon: DemoDaemon) -> None:
     with started(site, "--write", "1MiB", "--", "sh", "-c", "echo ready; cat > {root}/in") as process:

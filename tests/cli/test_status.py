@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from lrs_trio import __version__
 from lrs_trio.cli.demo_daemon import DemoDaemon, DemoSite
 from lrs_trio.cli.ping import REQUEST, RESPONSE
+from lrs_trio.client import connect
 from lrs_trio.wire.codec import encode_request, encode_response
 from lrs_trio.wire.messages import Ping, Pong, Request, Response
 from tests.cli.conftest import ENVIRONMENT, TIMEOUT_S, Lrs, command_line
@@ -116,6 +118,28 @@ def test_stats_by_name_and_tags(directories: tuple[Path, ...], lrs: Lrs) -> None
     written = [metric["value"] for metric in metrics if metric["name"] == "dev.total_tosync_size"]
     assert written == [1, 1]
     assert lrs("stats", "--tags", "nonsense").returncode == errno.EINVAL
+
+
+def test_shell_completion_knows_the_commands(lrs: Lrs) -> None:
+    done = lrs(_LRS_COMPLETE="bash_complete", COMP_WORDS="lrs st", COMP_CWORD="1")
+    assert done.stdout.split() == ["plain,stats", "plain,status"]
+
+
+def test_ctrl_c_is_no_traceback(directories: tuple[Path, ...], site: DemoSite) -> None:
+    holder = command_line(site, "exec", "--write", "1", "--copies", "2", "--", "sh", "-c", "echo ready; cat")
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        waiting = command_line(site, "dir", "lock", directories[0])
+        with subprocess.Popen(waiting, stderr=subprocess.PIPE, env=ENVIRONMENT) as lock:
+            with connect(site.socket) as client:
+                while not any(device["stopping"] for device in client.status()["families"][0]["devices"]):
+                    pass
+            lock.send_signal(signal.SIGINT)
+            assert lock.wait(TIMEOUT_S) == 130
+            assert lock.stderr is not None
+            assert lock.stderr.read() == b"\n"
+        process.communicate(b"")
 
 
 def test_version(lrs: Lrs) -> None:

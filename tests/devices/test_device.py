@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 import trio
-import trio.testing
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from lrs_trio.devices.device import DeviceTask
 from lrs_trio.devices.grant import GrantState
@@ -44,7 +44,8 @@ def site() -> Site:
 
 def settled_books(device: DeviceTask, count: int) -> None:
     """What a release does once its books are committed."""
-    device.release_settled(count)
+    for _ in range(count):
+        device.release_settled(counted=True)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -58,9 +59,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.note("4.1")
-async def test_a_labelled_directory_is_mounted_and_its_locks_are_taken(
-    site: Site, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_labelled_directory_is_mounted_and_its_locks_are_taken(site: Site, autojump_clock: MockClock) -> None:
     disk = site.add(A, total=1000)
     disk.capacity.used = 300
     device = site.device(A)
@@ -75,7 +74,7 @@ async def test_a_labelled_directory_is_mounted_and_its_locks_are_taken(
         }
 
 
-async def test_a_blank_directory_is_loaded_and_not_mounted(site: Site, autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_blank_directory_is_loaded_and_not_mounted(site: Site, autojump_clock: MockClock) -> None:
     disk = site.add(A, fs_status=FsStatus.BLANK)
     device = site.device(A)
     async with site.running(device):
@@ -94,7 +93,7 @@ async def test_a_blank_directory_is_loaded_and_not_mounted(site: Site, autojump_
     ],
 )
 async def test_a_device_that_cannot_be_adopted_is_refused_without_blame(
-    site: Site, autojump_clock: trio.testing.MockClock, spoil: Callable[[Site], None], expected: int
+    site: Site, autojump_clock: MockClock, spoil: Callable[[Site], None], expected: int
 ) -> None:
     site.add(A)
     spoil(site)
@@ -113,7 +112,7 @@ async def test_a_device_that_cannot_be_adopted_is_refused_without_blame(
 @pytest.mark.parametrize("locked", [LockType.DEVICE, LockType.MEDIA])
 @pytest.mark.parametrize("weak", [False, True])
 async def test_a_lock_of_another_host_refuses_the_device_and_stays(
-    site: Site, autojump_clock: trio.testing.MockClock, locked: LockType, weak: bool
+    site: Site, autojump_clock: MockClock, locked: LockType, weak: bool
 ) -> None:
     site.add(A)
     resource = device_id(A) if locked is LockType.DEVICE else medium_id(A)
@@ -126,7 +125,7 @@ async def test_a_lock_of_another_host_refuses_the_device_and_stays(
     assert list(site.dss.locks.values()) == [lock]
 
 
-async def test_a_lock_that_a_dead_process_left_is_replaced(site: Site, autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_lock_that_a_dead_process_left_is_replaced(site: Site, autojump_clock: MockClock) -> None:
     site.add(A)
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
@@ -138,7 +137,7 @@ async def test_a_lock_that_a_dead_process_left_is_replaced(site: Site, autojump_
         assert {lock.owner for lock in site.dss.locks.values()} == {DAEMON}
 
 
-async def test_a_weak_lock_of_this_host_is_taken_over(site: Site, autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_weak_lock_of_this_host_is_taken_over(site: Site, autojump_clock: MockClock) -> None:
     site.add(A)
     site.dss.add_lock(LockType.MEDIA, medium_id(A), LockOwner(HOST, 1), is_weak=True)
     device = site.device(A)
@@ -178,7 +177,7 @@ async def test_a_device_that_waits_for_an_owner_can_be_stopped(site: Site) -> No
         assert list(site.dss.locks.values()) == [lock]
 
 
-async def test_a_device_stopped_before_it_runs_ends_at_once(site: Site, autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_device_stopped_before_it_runs_ends_at_once(site: Site, autojump_clock: MockClock) -> None:
     site.add(A)
     device = site.device(A)
     device.stop()
@@ -188,9 +187,7 @@ async def test_a_device_stopped_before_it_runs_ends_at_once(site: Site, autojump
     assert site.dss.locks == {}
 
 
-async def test_a_device_stopped_while_it_is_adopted_gives_its_locks_back(
-    site: Site, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_device_stopped_while_it_is_adopted_gives_its_locks_back(site: Site, autojump_clock: MockClock) -> None:
     disk = site.add(A)
     disk.seconds["open"] = 60.0
     device = site.device(A)
@@ -219,9 +216,7 @@ class StepsOf(trio.abc.Instrument):
 
 
 @pytest.mark.note("3.0", "4.5", "4.6")
-async def test_the_task_wakes_up_at_the_deadline_and_not_before(
-    site: Site, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_the_task_wakes_up_at_the_deadline_and_not_before(site: Site, autojump_clock: MockClock) -> None:
     disk = site.add(A)
     device = site.device(A, family_settings(age_ms=7_000))
     async with site.running(device):
@@ -242,11 +237,11 @@ async def test_the_task_wakes_up_at_the_deadline_and_not_before(
 
 
 @pytest.mark.note("4.6")
-async def test_an_idle_device_never_wakes_up(site: Site, autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_idle_device_never_wakes_up(site: Site, autojump_clock: MockClock) -> None:
     site.add(A)
     device = site.device(A)
     async with site.running(device):
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         counting = StepsOf("DeviceTask.run")
         trio.lowlevel.add_instrument(counting)
         await trio.sleep(1_000_000)
@@ -260,7 +255,7 @@ async def test_an_idle_device_never_wakes_up(site: Site, autojump_clock: trio.te
 
 
 @pytest.mark.note("2.5b", "2.5d", "3.0")
-async def test_one_sync_serves_all_that_wait(site: Site, autojump_clock: trio.testing.MockClock) -> None:
+async def test_one_sync_serves_all_that_wait(site: Site, autojump_clock: MockClock) -> None:
     disk = site.add(A)
     device = site.device(A, family_settings(age_ms=1000, requests=100))
     async with site.running(device):
@@ -276,7 +271,7 @@ async def test_one_sync_serves_all_that_wait(site: Site, autojump_clock: trio.te
 
 
 @pytest.mark.note("3.1")
-async def test_the_count_threshold_syncs_at_once(site: Site, autojump_clock: trio.testing.MockClock) -> None:
+async def test_the_count_threshold_syncs_at_once(site: Site, autojump_clock: MockClock) -> None:
     disk = site.add(A)
     device = site.device(A, family_settings(age_ms=1_000_000, requests=3))
     async with site.running(device):
@@ -287,7 +282,7 @@ async def test_the_count_threshold_syncs_at_once(site: Site, autojump_clock: tri
 
 
 @pytest.mark.note("3.2")
-async def test_the_size_threshold_syncs_at_once(site: Site, autojump_clock: trio.testing.MockClock) -> None:
+async def test_the_size_threshold_syncs_at_once(site: Site, autojump_clock: MockClock) -> None:
     disk = site.add(A)
     device = site.device(A, family_settings(age_ms=1_000_000, size=1000))
     async with site.running(device):
@@ -298,9 +293,7 @@ async def test_the_size_threshold_syncs_at_once(site: Site, autojump_clock: trio
 
 
 @pytest.mark.note("2.5d")
-async def test_what_comes_during_a_sync_waits_for_the_next_one(
-    site: Site, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_what_comes_during_a_sync_waits_for_the_next_one(site: Site, autojump_clock: MockClock) -> None:
     disk = site.add(A)
     disk.seconds["sync"] = 5.0
     device = site.device(A, family_settings(requests=1))
@@ -318,14 +311,14 @@ async def test_what_comes_during_a_sync_waits_for_the_next_one(
 @pytest.mark.note("2.5c", "4.4")
 @pytest.mark.parametrize(("sync_while_io", "waits"), [(True, 0.0), (False, 20.0)])
 async def test_a_due_sync_waits_for_io_only_where_it_excludes_it(
-    site: Site, autojump_clock: trio.testing.MockClock, sync_while_io: bool, waits: float
+    site: Site, autojump_clock: MockClock, sync_while_io: bool, waits: float
 ) -> None:
     disk = site.add(A)
     device = site.device(A, family_settings(requests=1, sync_while_io=sync_while_io))
     async with site.running(device):
         held = grant_on(device)
         device.plan(held)
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         assert held.state is GrantState.READY
         device.move_grant(held, GrantState.ONGOING)
         begun = trio.current_time()
@@ -337,9 +330,7 @@ async def test_a_due_sync_waits_for_io_only_where_it_excludes_it(
 
 
 @pytest.mark.note("2.5f", "9")
-async def test_nothing_is_made_ready_while_an_exclusive_sync_runs(
-    site: Site, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_nothing_is_made_ready_while_an_exclusive_sync_runs(site: Site, autojump_clock: MockClock) -> None:
     disk = site.add(A)
     disk.seconds["sync"] = 5.0
     device = site.device(A, family_settings(requests=1, sync_while_io=False))
@@ -355,14 +346,14 @@ async def test_nothing_is_made_ready_while_an_exclusive_sync_runs(
 
 
 @pytest.mark.note("9")
-async def test_a_sync_that_excluded_io_says_when_it_is_over(site: Site, autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_sync_that_excluded_io_says_when_it_is_over(site: Site, autojump_clock: MockClock) -> None:
     disk = site.add(A)
     disk.seconds["sync"] = 5.0
     device = site.device(A, family_settings(requests=1, sync_while_io=False))
     async with site.running(device):
         holder = Holder()
         device.plan(grant_on(device, holder=holder))
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         device.add_release(waiter().sub, at_once=False)
         await trio.sleep(1)
         assert len(holder.ready) == 1
@@ -372,15 +363,13 @@ async def test_a_sync_that_excluded_io_says_when_it_is_over(site: Site, autojump
         assert not device.state.excludes_io
 
 
-async def test_a_dirty_medium_is_synced_at_the_age_threshold(
-    site: Site, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_dirty_medium_is_synced_at_the_age_threshold(site: Site, autojump_clock: MockClock) -> None:
     disk = site.add(A, total=1000)
     device = site.device(A, family_settings(age_ms=4_000))
     async with site.running(device):
         held = grant_on(device)
         device.plan(held)
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         device.move_grant(held, GrantState.ONGOING)
         disk.write(400)
         begun = trio.current_time()
@@ -393,9 +382,7 @@ async def test_a_dirty_medium_is_synced_at_the_age_threshold(
 
 
 @pytest.mark.note("4.4")
-async def test_a_cancelled_release_is_dropped_and_the_others_are_served(
-    site: Site, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_cancelled_release_is_dropped_and_the_others_are_served(site: Site, autojump_clock: MockClock) -> None:
     disk = site.add(A)
     device = site.device(A, family_settings(age_ms=1000))
     async with site.running(device):
@@ -409,9 +396,7 @@ async def test_a_cancelled_release_is_dropped_and_the_others_are_served(
 
 
 @pytest.mark.note("4.4")
-async def test_a_release_cancelled_during_its_sync_is_not_counted(
-    site: Site, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_release_cancelled_during_its_sync_is_not_counted(site: Site, autojump_clock: MockClock) -> None:
     disk = site.add(A)
     disk.seconds["sync"] = 5.0
     device = site.device(A, family_settings(requests=1))
@@ -429,7 +414,7 @@ async def test_a_release_cancelled_during_its_sync_is_not_counted(
         assert site.medium(A).stats.nb_obj == 0
 
 
-async def test_statvfs_corrects_the_estimate(site: Site, autojump_clock: trio.testing.MockClock) -> None:
+async def test_statvfs_corrects_the_estimate(site: Site, autojump_clock: MockClock) -> None:
     disk = site.add(A, total=1000)
     device = site.device(A, family_settings(age_ms=1000))
     async with site.running(device):
@@ -440,9 +425,7 @@ async def test_statvfs_corrects_the_estimate(site: Site, autojump_clock: trio.te
         assert device.state.volume.free == 700
 
 
-async def test_a_volume_that_two_directories_share_has_one_free_space(
-    site: Site, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_volume_that_two_directories_share_has_one_free_space(site: Site, autojump_clock: MockClock) -> None:
     first = site.add(A, total=1000)
     site.add("/srv/b", shares=first)
     device, sibling = site.device(A), site.device("/srv/b")
@@ -465,7 +448,7 @@ async def make_failing(site: Site, nursery: trio.Nursery, *, sync_while_io: bool
 
 @pytest.mark.note("2.5d")
 async def test_a_failing_sync_fails_every_waiting_release_once_and_blames(
-    site: Site, autojump_clock: trio.testing.MockClock
+    site: Site, autojump_clock: MockClock
 ) -> None:
     async with trio.open_nursery() as nursery:
         device = await make_failing(site, nursery)
@@ -486,9 +469,7 @@ async def test_a_failing_sync_fails_every_waiting_release_once_and_blames(
 
 
 @pytest.mark.note("2.5d")
-async def test_nobody_is_told_of_a_failure_before_the_dss_knows_it(
-    site: Site, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_nobody_is_told_of_a_failure_before_the_dss_knows_it(site: Site, autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         device = await make_failing(site, nursery)
         early, late = waiter(), waiter()
@@ -503,7 +484,7 @@ async def test_nobody_is_told_of_a_failure_before_the_dss_knows_it(
 
 
 async def test_a_failing_sync_hands_back_what_is_planned_and_leaves_what_is_ongoing(
-    site: Site, autojump_clock: trio.testing.MockClock
+    site: Site, autojump_clock: MockClock
 ) -> None:
     async with trio.open_nursery() as nursery:
         device = await make_failing(site, nursery)
@@ -511,7 +492,7 @@ async def test_a_failing_sync_hands_back_what_is_planned_and_leaves_what_is_ongo
         grants = [grant_on(device, size=10, holder=holder) for holder in holders]
         for grant in grants:
             device.plan(grant)
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         device.move_grant(grants[0], GrantState.ONGOING)
         device.move_grant(grants[1], GrantState.RESERVED)
         device.add_release(waiter().sub, at_once=True)
@@ -525,9 +506,7 @@ async def test_a_failing_sync_hands_back_what_is_planned_and_leaves_what_is_ongo
         assert (late.sub.status, len(late.settled)) == (SyncStatus.ERROR, 1)
 
 
-async def test_a_device_with_health_left_is_not_set_to_failed(
-    site: Site, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_device_with_health_left_is_not_set_to_failed(site: Site, autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         device = await make_failing(site, nursery, max_health=2)
         device.add_release(waiter().sub, at_once=True)
@@ -536,7 +515,7 @@ async def test_a_device_with_health_left_is_not_set_to_failed(
     assert site.device_row(A).adm_status is AdmStatus.UNLOCKED
 
 
-async def test_a_statvfs_that_fails_after_the_sync_fails_it(site: Site, autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_statvfs_that_fails_after_the_sync_fails_it(site: Site, autojump_clock: MockClock) -> None:
     site.add(A).fail("space", None, errno.EIO)
     device = site.device(A)
     async with site.running(device):
@@ -547,9 +526,7 @@ async def test_a_statvfs_that_fails_after_the_sync_fails_it(site: Site, autojump
     assert site.medium(A).adm_status is AdmStatus.FAILED
 
 
-async def test_a_sync_that_takes_too_long_fails_with_etimedout(
-    site: Site, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_sync_that_takes_too_long_fails_with_etimedout(site: Site, autojump_clock: MockClock) -> None:
     disk = site.add(A)
     disk.seconds["sync"] = 1e6
     device = site.device(A, family_settings(operation_timeout_s=50.0))
@@ -563,7 +540,7 @@ async def test_a_sync_that_takes_too_long_fails_with_etimedout(
     assert one.settled == [pytest.approx(begun + 50)]
 
 
-async def test_a_mount_that_fails_gives_the_grant_back(site: Site, autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_mount_that_fails_gives_the_grant_back(site: Site, autojump_clock: MockClock) -> None:
     disk = site.add(A, fs_status=FsStatus.BLANK)
     device = site.device(A)
     async with site.running(device):
@@ -580,7 +557,7 @@ async def test_a_mount_that_fails_gives_the_grant_back(site: Site, autojump_cloc
 
 @pytest.mark.note("11", "2.5f", "4.4")
 async def test_a_stop_waits_syncs_unmounts_and_gives_the_locks_back_in_that_order(
-    site: Site, autojump_clock: trio.testing.MockClock
+    site: Site, autojump_clock: MockClock
 ) -> None:
     disk = site.add(A)
     disk.seconds.update(sync=2.0, unmount=1.0)
@@ -588,7 +565,7 @@ async def test_a_stop_waits_syncs_unmounts_and_gives_the_locks_back_in_that_orde
     async with site.running(device):
         held = grant_on(device)
         device.plan(held)
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         device.move_grant(held, GrantState.ONGOING)
         one = waiter()
         device.add_release(one.sub, at_once=False)
@@ -611,13 +588,13 @@ async def test_a_stop_waits_syncs_unmounts_and_gives_the_locks_back_in_that_orde
 
 
 @pytest.mark.note("11")
-async def test_a_stop_syncs_a_dirty_medium_first(site: Site, autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_stop_syncs_a_dirty_medium_first(site: Site, autojump_clock: MockClock) -> None:
     disk = site.add(A)
     device = site.device(A, family_settings(age_ms=1_000_000))
     async with site.running(device):
         held = grant_on(device)
         device.plan(held)
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         device.move_grant(held, GrantState.ONGOING)
         device.end_grant(held, dirty=True)
         device.stop()
@@ -626,7 +603,7 @@ async def test_a_stop_syncs_a_dirty_medium_first(site: Site, autojump_clock: tri
     assert site.medium(A).fs_status is FsStatus.USED
 
 
-async def test_an_unmount_that_fails_still_ends_the_device(site: Site, autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_unmount_that_fails_still_ends_the_device(site: Site, autojump_clock: MockClock) -> None:
     site.add(A).fail("unmount", errno.EBUSY)
     device = site.device(A)
     async with site.running(device):
@@ -637,9 +614,7 @@ async def test_an_unmount_that_fails_still_ends_the_device(site: Site, autojump_
 
 
 @pytest.mark.note("11")
-async def test_a_device_ends_only_when_the_dss_has_its_locks_back(
-    site: Site, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_a_device_ends_only_when_the_dss_has_its_locks_back(site: Site, autojump_clock: MockClock) -> None:
     site.add(A)
     device = site.device(A)
     async with site.running(device):
@@ -668,7 +643,7 @@ class FormatOutcome:
 
 @pytest.mark.note("5.1", "5.2", "5.3")
 @pytest.mark.parametrize("unlock", [True, False])
-async def test_a_format_labels_and_accounts(site: Site, autojump_clock: trio.testing.MockClock, unlock: bool) -> None:
+async def test_a_format_labels_and_accounts(site: Site, autojump_clock: MockClock, unlock: bool) -> None:
     disk = site.add(A, total=1000, fs_status=FsStatus.BLANK, medium_status=AdmStatus.LOCKED)
     disk.seconds["format"] = 60.0
     device, outcome = site.device(A), FormatOutcome()
@@ -692,9 +667,7 @@ async def test_a_format_labels_and_accounts(site: Site, autojump_clock: trio.tes
 
 @pytest.mark.note("5.1")
 @pytest.mark.parametrize("number", [errno.EEXIST, errno.EACCES])
-async def test_a_format_that_the_site_forbids_blames_nobody(
-    site: Site, autojump_clock: trio.testing.MockClock, number: int
-) -> None:
+async def test_a_format_that_the_site_forbids_blames_nobody(site: Site, autojump_clock: MockClock, number: int) -> None:
     site.add(A, fs_status=FsStatus.BLANK).fail("format", number)
     device, outcome = site.device(A), FormatOutcome()
     async with site.running(device):
@@ -707,7 +680,7 @@ async def test_a_format_that_the_site_forbids_blames_nobody(
 
 
 @pytest.mark.note("5.1")
-async def test_a_format_that_breaks_fails_medium_and_device(site: Site, autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_format_that_breaks_fails_medium_and_device(site: Site, autojump_clock: MockClock) -> None:
     site.add(A, fs_status=FsStatus.BLANK).fail("format", errno.EIO)
     device, outcome = site.device(A), FormatOutcome()
     async with site.running(device):
@@ -719,7 +692,7 @@ async def test_a_format_that_breaks_fails_medium_and_device(site: Site, autojump
 
 
 @pytest.mark.note("5.3")
-async def test_a_due_sync_comes_between_two_actions(site: Site, autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_due_sync_comes_between_two_actions(site: Site, autojump_clock: MockClock) -> None:
     disk = site.add(A)
     device = site.device(A, family_settings(requests=1, sync_while_io=False))
     async with site.running(device):
@@ -763,7 +736,7 @@ def test_every_release_is_settled_once_whatever_the_order(sync_while_io: bool) -
             await until(lambda: all(one.sub.status is not SyncStatus.TODO for one in waiters))
             done = [one for one in waiters if one.sub.status is SyncStatus.DONE]
             assert device.state.unsettled == len(done)
-            device.release_settled(len(done))
+            settled_books(device, len(done))
             device.stop()
         for number, one in enumerate(waiters):
             assert len(one.settled) == (0 if one.sub.status is SyncStatus.CANCELLED else 1)
@@ -777,9 +750,7 @@ def test_every_release_is_settled_once_whatever_the_order(sync_while_io: bool) -
         run_virtual(scenario, seed)
 
 
-async def test_an_error_in_words_names_the_directory_and_what_to_do(
-    site: Site, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_an_error_in_words_names_the_directory_and_what_to_do(site: Site, autojump_clock: MockClock) -> None:
     site.add(A)
     site.dss.add_lock(LockType.MEDIA, medium_id(A), LockOwner("store2", 99))
     device = site.device(A)

@@ -32,7 +32,7 @@ def make_state(
         maximum,
         sync_while_io,
         mix,
-        volume or Volume(free=10_000),
+        volume or Volume(measured=10_000),
         DeviceStatus.MOUNTED,
     )
 
@@ -299,11 +299,13 @@ def test_a_format_is_withdrawn_only_before_it_begins() -> None:
 
 
 def test_free_space_is_never_negative() -> None:
-    volume = Volume(free=100, reserved=300)
+    volume = Volume(measured=100, reserved=300)
     assert volume.available == 0
     volume.estimate(250)
     assert volume.free == 0
     volume.estimate(-40)
+    assert volume.free == 0
+    volume.measure(40)
     assert volume.free == 40
 
 

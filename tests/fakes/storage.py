@@ -129,8 +129,9 @@ class FakeFilesystem:
         self.disk.label = medium.id.name
         return self.disk.capacity.space
 
-    async def sync(self) -> None:
+    async def sync(self) -> Space:
         await self.disk.do("sync")
+        return await self.space()
 
     async def space(self) -> Space:
         await self.disk.do("space")

@@ -57,9 +57,10 @@ class FaultyFilesystem:
         await self._meet("format")
         return await self.inner.format(medium)
 
-    async def sync(self) -> None:
+    async def sync(self) -> Space:
         await self._meet("sync")
         await self.inner.sync()
+        return await self.space()
 
     async def space(self) -> Space:
         await self._meet("space")

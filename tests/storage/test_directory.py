@@ -331,5 +331,5 @@ async def test_the_faulty_filesystem_fails_and_holds_as_told(tmp_path: Path) -> 
             nursery.start_soon(fs.sync)
             await trio.testing.wait_all_tasks_blocked()
             held.set()
-    assert fs.calls == ["open", "sync", "sync"]
+    assert fs.calls == ["open", "sync", "sync", "space"]
     await fs.close()

@@ -143,6 +143,13 @@ class DirectoryAdministration:
                 error.errno or errno.EIO, f"{path}: not formatted: {self._why_not_formatted(path, error)}"
             ) from error
 
+    def is_formatted_but_locked(self, path: Path) -> bool:
+        """Whether the medium of `path` only needs to be unlocked."""
+        row = self._home.execute(ReadMedium(self.medium_id(path)))
+        return (
+            row is not None and row.medium.fs_status is not FsStatus.BLANK and row.medium.adm_status is AdmStatus.LOCKED
+        )
+
     def lock(self, path: Path, *, wait: bool = True) -> None:
         """Take a directory out of service; `wait` until what is going on there has ended.
 

@@ -16,6 +16,7 @@ from lrs_trio.cli.command import fill_in, root_variables, run_command
 from lrs_trio.cli.output import counted, human_size, say, say_error
 from lrs_trio.cli.site import Site
 from lrs_trio.cli.waiting import says_what_it_waits_for
+from lrs_trio.errors import LrsError, describe
 from lrs_trio.model import Family, ResourceId
 
 if TYPE_CHECKING:
@@ -23,6 +24,16 @@ if TYPE_CHECKING:
 
 EXIT_NOT_RUNNABLE: Final = 126
 EXIT_NOT_FOUND: Final = 127
+
+ADVICE: Final = {
+    errno.ENOSPC: "too few media are formatted, unlocked, not full, and as asked for: see lrs dir list",
+    errno.ENODEV: "no device that is in service holds it: see lrs status",
+    errno.ENXIO: "the DSS does not know it: see lrs dir list",
+    errno.EPERM: "a medium is locked, has failed, or may not be used so: see lrs dir list",
+    errno.EALREADY: "another host uses it: see lrs dir list",
+    errno.ESHUTDOWN: "the daemon is ending",
+}
+"""What a refusal means here: the daemon answers with a number."""
 
 DEFAULT_LIBRARY: Final = "legacy"
 
@@ -68,7 +79,7 @@ def run_in_allocation(site: Site, wanted: Wanted, command: Sequence[str], quiet:
     try:
         with site.connect() as client, ExitStack() as allocated:
             with says_what_it_waits_for(site, wanted.family):
-                allocation = allocated.enter_context(_ask(client, wanted))
+                allocation = _allocate(client, wanted, allocated)
             if wanted.size is None:
                 return _run(command, [held.root for held in allocation.media])
             return _write(allocation, command, quiet, allocated)
@@ -111,6 +122,16 @@ def _run(command: Sequence[str], roots: Sequence[str]) -> int:
     if status:
         raise _CommandFailedError(status)
     return status
+
+
+def _allocate(client: Client, wanted: Wanted, allocated: ExitStack) -> Allocation:
+    try:
+        return allocated.enter_context(_ask(client, wanted))
+    except OSError as error:
+        advice = ADVICE.get(error.errno or 0)
+        if advice is None:
+            raise
+        raise LrsError(error.errno or errno.EIO, f"{describe(error)}; {advice}") from error
 
 
 def _ask(client: Client, wanted: Wanted) -> AbstractContextManager[Allocation]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from lrs_trio.cli.child import dies_with_parent
+from lrs_trio.cli.child import die_with_parent
 
 PASSED_ON: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
 
@@ -51,10 +52,10 @@ def run_command(arguments: Sequence[str], environment: Mapping[str, str]) -> int
     """
     held = PASSED_ON | {signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
-    bind_to_us = dies_with_parent()
+    us = os.getpid()
 
     def prepare() -> None:
-        bind_to_us()
+        die_with_parent(us)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lrs_trio.cli.output import counted
+from lrs_trio.errors import LrsError
 
 if TYPE_CHECKING:
     from lrs_trio.cli.demo_crowd import Crowd, DrainSeen, Syncs
@@ -104,16 +105,25 @@ def _run_clients(
                 with _progress(files) as progress:
                     await crowd.run(clients, progress)
             click.echo(f"{counted(clients, 'client')} wrote {counted(len(crowd.ledger.written), 'file')}")
+            if not crowd.ledger.written:
+                raise daemon.failure(f"no file could be written: {next(iter(crowd.ledger.errors), 'no time for it')}")
             taken_back = killed > 0 and killed not in await holders(site.socket)
             click.echo(f"SIGINT to lrsd in the middle of {DRAIN_CLIENTS} writes")
             await drain.run(orders[files:])
 
     try:
         trio.run(work)
-    except BaseExceptionGroup as group:
-        if group.subgroup(KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        raise
+    except trio.TooSlowError:
+        raise daemon.failure(f"the clients had not ended {GRACE_S:g} s after their time") from None
+    except (OSError, BaseExceptionGroup) as error:
+        if isinstance(error, LrsError):
+            raise  # told already
+        if isinstance(error, BaseExceptionGroup):
+            if error.subgroup(KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            if error.split(OSError)[1] is not None:
+                raise
+        raise daemon.failure("lrsd cannot be reached any more") from None
     return crowd, taken_back, drain.seen
 
 

@@ -56,7 +56,8 @@ class Crowd:
             watching.start_soon(self._watch, progress, name="demo progress")
             async with trio.open_nursery() as working:
                 for number in range(clients):
-                    working.start_soon(self._client, orders, name=f"demo client {number}")
+                    # One after the other: the socket's queue of new connections is shorter than a crowd.
+                    await working.start(self._client, orders, name=f"demo client {number}")
             watching.cancel_scope.cancel(reason="all files are written")
         self.syncs = await self._count_syncs()
         progress(self.ledger, self.syncs)
@@ -67,15 +68,20 @@ class Crowd:
             if trio.current_time() >= deadline:
                 return
 
-    async def _client(self, orders: Iterator[Order]) -> None:
-        try:
-            async with open_client(self._socket) as client:
+    async def _client(
+        self, orders: Iterator[Order], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Started once the daemon has answered; an error ends this client only."""
+        async with open_client(self._socket) as client:
+            await client.ping()
+            task_status.started()
+            try:
                 for order in orders:
                     written = await self._write(client, order)
                     if order.read_back:
                         await self._read(client, written)
-        except OSError as error:
-            self.ledger.errors.append(describe(error))
+            except OSError as error:
+                self.ledger.errors.append(describe(error))
 
     async def _write(self, client: Client, order: Order) -> Written:
         asked = trio.current_time()

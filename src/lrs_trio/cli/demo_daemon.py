@@ -18,12 +18,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import click
 import tomli_w
 
-from lrs_trio.cli.child import dies_with_parent
 from lrs_trio.cli.site import Site
 from lrs_trio.errors import LrsError
 
+LRSD: Final = """
+import sys
+from lrs_trio.cli.child import die_with_parent
+from lrs_trio.cli.lrsd import main
+die_with_parent(int(sys.argv.pop(1)))
+main()
+"""
+"""What `lrsd` is, and gone with the demo even if that is killed."""
+
+LOG_LINES: Final = 20
 START_S: Final = 20.0
 DRAIN_S: Final = 20.0
 """How long the daemon may take to be ready, and to drain. Seconds."""
@@ -95,13 +105,12 @@ class DemoDaemon:
             address = site.base / "notify"
             manager.bind(str(address))
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "lrs_trio.cli.lrsd", "--config", str(site.config)],
+                [sys.executable, "-c", LRSD, str(os.getpid()), "--config", str(site.config)],
                 env=environment | {"NOTIFY_SOCKET": str(address)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 process_group=0,
-                preexec_fn=dies_with_parent(),  # noqa: PLW1509 we have no threads yet
             )
             try:
                 self._wait_ready(manager)
@@ -130,6 +139,12 @@ class DemoDaemon:
             self._process.kill()
             self._process.wait()
 
+    def failure(self, what: str) -> LrsError:
+        """An error to be raised; the last lines of the daemon's log, which say why, are shown at once."""
+        click.echo("\nthe last lines of the daemon's log:", err=True)
+        click.echo("\n".join(self._site.log.read_text(errors="replace").splitlines()[-LOG_LINES:]), err=True)
+        return LrsError(errno.EIO, what)
+
     def _wait_ready(self, manager: socket.socket) -> None:
         """Wait for the message that a service manager would wait for, or for the end of the process."""
         deadline = time.monotonic() + START_S
@@ -143,11 +158,7 @@ class DemoDaemon:
                 if manager.fileno() in readable and b"READY=1" in manager.recv(4096).splitlines():
                     return
                 if ended in readable:
-                    raise self._failure(f"lrsd ended with status {self._process.wait()} instead of being ready")
+                    raise self.failure(f"lrsd ended with status {self._process.wait()} instead of being ready")
         finally:
             os.close(ended)
-        raise self._failure(f"lrsd was not ready after {START_S:g} s")
-
-    def _failure(self, what: str) -> LrsError:
-        last_words = "".join(f"\n  {line}" for line in self._site.log.read_text(errors="replace").splitlines()[-20:])
-        return LrsError(errno.EIO, f"{what}; its log ends with:{last_words}")
+        raise self.failure(f"lrsd was not ready after {START_S:g} s")

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lrs_trio.cli.demo_daemon import LOG_LINES, DemoSite
 from lrs_trio.cli.demo_ledger import Ledger, locks_left, unsound_files, wrong_books
 from lrs_trio.cli.output import counted, human_size
 
 if TYPE_CHECKING:
     from lrs_trio.cli.demo_crowd import DrainSeen, Syncs
-    from lrs_trio.cli.demo_daemon import DemoSite
 
 SHOWN = 5
 """Of many problems of one kind, show so many."""
@@ -61,7 +61,7 @@ def print_checks(site: DemoSite, ledger: Ledger, taken_back: bool, seen: DrainSe
     sound = not any(checks.values())
     if not sound:
         click.echo("\nthe last lines of the daemon's log:")
-        click.echo("\n".join(site.log.read_text(errors="replace").splitlines()[-30:]))
+        click.echo("\n".join(site.log.read_text(errors="replace").splitlines()[-LOG_LINES:]))
     return sound
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -63,6 +64,9 @@ def format(site: Site, paths: tuple[Path, ...], unlock: bool, library: str) -> N
 
     with open_administration(site, library) as admin:
         failed = each(paths, lambda path: admin.format(path, unlock=unlock), "formatted")
+        locked = [path for path in paths if admin.is_formatted_but_locked(path)]
+    if locked:
+        say(f"not in use until unlocked: lrs dir unlock {shlex.join(map(str, locked))}")
     sys.exit(first(failed))
 
 

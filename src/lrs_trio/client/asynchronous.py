@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -50,6 +51,10 @@ READ_SIZE = 64 * 1024
 GIVE_BACK_SECONDS = 5.0
 """How long the last releases may take to leave, when a task is cancelled or the client is closed."""
 
+FIRST_PAUSE_SECONDS = 0.005
+LONGEST_PAUSE_SECONDS = 0.5
+"""Between two attempts to connect to a daemon whose backlog is full."""
+
 OUTGOING_CAPACITY = 256
 """Requests that wait for the stream; when it is full the tasks that have one more wait."""
 
@@ -61,7 +66,7 @@ async def open_client(socket_path: str | os.PathLike[str]) -> AsyncIterator[Clie
     Raises:
         OSError: nobody listens there, or we may not connect.
     """
-    stream = await trio.open_unix_socket(os.fspath(socket_path))
+    stream = await _connect(os.fspath(socket_path))
     async with open_client_on(stream) as client:
         yield client
 
@@ -87,6 +92,27 @@ async def open_client_on(stream: trio.abc.Stream) -> AsyncIterator[Client]:
         nursery.cancel_scope.cancel(reason="the client is closed")
     if failure is not None:
         raise failure
+
+
+async def _connect(path: str) -> trio.SocketStream:
+    """Connect, also while more clients arrive than the daemon has accepted yet.
+
+    With a full backlog the kernel answers a non-blocking connect at once, which looks as if it were
+    under way and had then succeeded; only the missing peer tells. There is nothing to wait for but time.
+    """
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        stream = await trio.open_unix_socket(path)
+        try:
+            stream.socket.getpeername()
+        except OSError as error:
+            await trio.aclose_forcefully(stream)
+            if error.errno != errno.ENOTCONN:
+                raise
+        else:
+            return stream
+        await trio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
 async def _send_frames(stream: trio.abc.Stream, to_send: trio.MemoryReceiveChannel[bytes], flushed: trio.Event) -> None:

@@ -23,7 +23,8 @@ class Departure:
     """Offered to an outbox once all its grants are usable, taken by the connection's sender.
 
     Between the two a device may have begun a sync that excludes I/O. Then nothing leaves, and the
-    departure is offered again when that device is free: the sender never waits for a device.
+    departure is offered again when that device is free: the sender never waits for a device. Once it
+    has left it is spent.
     """
 
     def __init__(
@@ -34,10 +35,11 @@ class Departure:
         self._grants = grants
         self._departed = departed
         self._offered = False
+        self._left = False
 
     def offer(self) -> None:
         """Offer the response if its devices allow I/O now; harmless when it is offered already."""
-        if self._offered or any(grant.device.state.excludes_io for grant in self._grants):
+        if self._left or self._offered or any(grant.device.state.excludes_io for grant in self._grants):
             return
         self._offered = True
         self._outbox.offer(self)
@@ -58,6 +60,7 @@ class Departure:
         self._offered = False
         if any(grant.device.state.excludes_io for grant in self._grants):
             return None
+        self._left = True
         for grant in self._grants:
             grant.device.move_grant(grant, GrantState.ONGOING)
         self._departed()

@@ -143,9 +143,11 @@ class DeviceTask:
         self.state.to_sync.discard(sub_request, trio.current_time())
         self.ring()
 
-    def release_settled(self, count: int) -> None:
-        """The books of `count` synced sub-requests are committed, or given up."""
-        self.state.unsettled -= count
+    def release_settled(self, *, counted: bool) -> None:
+        """The books of one synced sub-request are committed, or given up: then the medium counts as dirty."""
+        self.state.unsettled -= 1
+        if not counted and self.state.error is None:
+            self.state.to_sync.mark_dirty(trio.current_time())
         self.ring()
 
     def stop(self) -> None:
@@ -275,7 +277,7 @@ class DeviceTask:
         except OSError as error:
             self._emit(EventKind.MOUNT_FAILED, errno=error.errno or 0, detail=describe(error))
             raise
-        self.state.volume.free = self.space.free
+        self.state.volume.measure(self.space.free)
         self.state.status = DeviceStatus.MOUNTED
         self._emit(EventKind.MOUNTED)
 
@@ -290,7 +292,7 @@ class DeviceTask:
         else:
             self.state.formatting = None
             self.medium = row
-            self.state.volume.free = self.space.free
+            self.state.volume.measure(self.space.free)
             self.state.status = DeviceStatus.LOADED
             self._emit(EventKind.FORMATTED)
             job.holder.formatted()
@@ -329,8 +331,7 @@ class DeviceTask:
         self._emit(EventKind.SYNC_STARTED, count=len(group.waiting))
         try:
             with self._deadline("sync"):
-                await self._unit.filesystem.sync()
-                self.space = await self._unit.filesystem.space()
+                self.space = await self._unit.filesystem.sync()
         except OSError as error:
             self._emit(EventKind.SYNC_FAILED, errno=error.errno or 0, detail=describe(error))
             log.error("sync failed", device=self.row.path, waiting=len(group.waiting), error=describe(error))
@@ -338,7 +339,7 @@ class DeviceTask:
             group.settle(error)
         else:
             self.health = min(self.health + 1, self._context.settings.max_health)
-            self.state.volume.free = self.space.free
+            self.state.volume.measure(self.space.free)
             group.settle(None)
             served = [waiting for waiting in group.waiting if waiting.status is SyncStatus.DONE]
             self.state.unsettled += len(served)

@@ -206,6 +206,10 @@ def _create_file(path: Path) -> None:
         ) from error
     try:
         os.fchmod(descriptor, FILE_MODE)
+        if os.geteuid() == 0:
+            # Root may prepare the DSS before the daemon, which runs as somebody else, starts for the first time.
+            parent = path.parent.stat()
+            os.fchown(descriptor, parent.st_uid, parent.st_gid)
     finally:
         os.close(descriptor)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from typing import Protocol
 
 from lrs_trio.devices.departure import Outbox
-from lrs_trio.devices.grant import Grant
+from lrs_trio.devices.grant import Grant, GrantState
 from lrs_trio.model import RequestKind, ResourceId
 
 
@@ -30,12 +31,17 @@ class Holdings:
     def add(self, grant: Grant) -> None:
         self._grants.setdefault(grant.medium, deque()).append(grant)
 
-    def find(self, medium: ResourceId, kind: RequestKind) -> Grant | None:
-        """The oldest grant on `medium`, one of `kind` before any other."""
-        grants = self._grants.get(medium)
-        if not grants:
-            return None
-        return next((grant for grant in grants if grant.kind is kind), grants[0])
+    def holds(self, medium: ResourceId) -> bool:
+        return medium in self._grants
+
+    def find(self, medium: ResourceId, kind: RequestKind, *, apart_from: Collection[Grant] = ()) -> Grant | None:
+        """The oldest grant on `medium` that is not in a partial release, one of `kind` before any other."""
+        ongoing = [
+            grant
+            for grant in self._grants.get(medium, ())
+            if grant.state is GrantState.ONGOING and grant not in apart_from
+        ]
+        return next((grant for grant in ongoing if grant.kind is kind), next(iter(ongoing), None))
 
     def remove(self, grant: Grant) -> None:
         grants = self._grants[grant.medium]

@@ -26,6 +26,7 @@ from lrs_trio.scheduling.placement import (
     Outcome,
     Placed,
     VolumeOffer,
+    Waits,
     place_format,
     place_read,
     place_write,
@@ -87,7 +88,7 @@ class FamilyScheduler:
         self._serial = 0
         self._changed = trio.Event()
         self._world: tuple[object, ...] = ()
-        self._absent: dict[ResourceId, LrsError] = {}
+        self._undecided: dict[PlaceableRequest, None] = {}
         self._context = DeviceContext(settings, dss, owner, self.volumes, events, self.look)
         self._hand_over, self._inbox = trio.open_memory_channel[FamilyRequest](INBOX_CAPACITY)
 
@@ -137,12 +138,17 @@ class FamilyScheduler:
                 if row.device.adm_status is AdmStatus.UNLOCKED:
                     starting.start_soon(self._start_device, row.device, devices)
         task_status.started()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._schedule_on_change, name=f"placement of {self.family.label}")
-            with self._inbox:
-                async for request in self._inbox:
-                    self._take_in(request, nursery, devices)
-            nursery.cancel_scope.cancel(reason="the family's channel is closed")
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._schedule_on_change, name=f"placement of {self.family.label}")
+                with self._inbox:
+                    async for request in self._inbox:
+                        self._take_in(request, nursery, devices)
+                nursery.cancel_scope.cancel(reason="the family's channel is closed")
+        finally:
+            # Only a forced end leaves any.
+            for request in tuple(self.live):
+                request.abandon()
 
     def drain(self) -> None:
         """Refuse whatever has no answer on its way, and let the devices end in order (note 11)."""
@@ -191,14 +197,11 @@ class FamilyScheduler:
         self._admit(request)
 
     def _admit(self, request: PlaceableRequest) -> None:
-        """Queue a request, unless it can never be served: then it is refused at once."""
+        """Queue a request; the next pass places it, lets it wait, or refuses what can never be served."""
         if request.ended:
             return
-        outcome = self._decide(request, self._offers())
-        if isinstance(outcome, Never):
-            self._refuse(request, outcome.error)
-            return
         self.queue.add(request)
+        self._undecided[request] = None
         self.look()
 
     def _requeue(self, request: FamilyRequest) -> None:
@@ -214,6 +217,7 @@ class FamilyScheduler:
         self.live.discard(request)
         if isinstance(request, PlaceableRequest):
             self.queue.discard(request)
+            self._undecided.pop(request, None)
         self.look()
 
     # Placing.
@@ -231,19 +235,25 @@ class FamilyScheduler:
         everything, self._world = world != self._world, world
         for request in self.queue.in_order():
             if not everything and not any(offer.slots for offer in offers):
-                return
-            outcome = self._decide(request, offers)
-            match outcome:
-                case Never(error):
-                    self._refuse(request, error)
-                case Placed(takes):
-                    for take in takes:
-                        take.offer.take(request.kind, take.reserve)
-                    self.queue.discard(request)
-                    self._place(request, outcome)
-                case _:
-                    for claim in outcome.claims:
-                        claim.offer.claim(claim.reserve)
+                break
+            self._settle(request, offers)
+        # Nothing is free for those that are left, but the new ones may ask for what can never be.
+        for request in tuple(self._undecided):
+            self._settle(request, offers)
+
+    def _settle(self, request: PlaceableRequest, offers: list[Offer]) -> None:
+        """Let one request take, claim or be refused."""
+        self._undecided.pop(request, None)
+        outcome = self._decide(request, offers)
+        match outcome:
+            case Never(error):
+                self._refuse(request, error)
+            case Placed():
+                outcome.take(request.kind)
+                self.queue.discard(request)
+                self._place(request, outcome)
+            case Waits():
+                outcome.keep()
 
     def _decide(self, request: PlaceableRequest, offers: list[Offer]) -> Outcome:
         body = request.body
@@ -269,7 +279,7 @@ class FamilyScheduler:
 
     def _offers(self) -> list[Offer]:
         now = trio.current_time()
-        volumes = {id(v): VolumeOffer(v.free, v.available) for v in self.volumes.values()}
+        volumes = {id(v): VolumeOffer(v.measured, v.available) for v in self.volumes.values()}
         return [self._offer(device, volumes, now) for device in self.devices.values() if device.medium is not None]
 
     def _offer(self, device: DeviceTask, volumes: dict[int, VolumeOffer], now: float) -> Offer:
@@ -280,7 +290,7 @@ class FamilyScheduler:
         return Offer(
             device=device.id,
             medium=medium,
-            volume=volumes.setdefault(id(state.volume), VolumeOffer(state.volume.free, state.volume.available)),
+            volume=volumes.setdefault(id(state.volume), VolumeOffer(state.volume.measured, state.volume.available)),
             serving=state.serving,
             idle=state.idle,
             slots=state.free_slots(now),
@@ -365,6 +375,7 @@ class FamilyScheduler:
         """Stop a device in order. What was only promised on it goes back to the queue."""
         device.stop()
         self._replan(device)
+        self.look()
         await device.ended.wait()
         if self.devices.get(device.id) is device:
             del self.devices[device.id]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lrs_trio.errors import LrsError
 from lrs_trio.model import AdmStatus, FsStatus, FsType, Medium, ReadOperation, RequestKind, ResourceId
@@ -19,16 +19,22 @@ from lrs_trio.wire.messages import Format, ReadAllocation, WriteAllocation, Writ
 FILESYSTEM_OF_FAMILY = (FsType.LTFS, FsType.POSIX, FsType.RADOS)
 """By family number: the one filesystem that the family's adapters know."""
 
+SEARCH_STEPS = 2000
+"""How long to look for media on other volumes, when those that come to mind share one that is too small."""
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class VolumeOffer:
-    """Bytes of one volume: `free` as last measured, `available` less what is reserved or claimed."""
+    """Bytes of one volume: `free` as last measured, `available` less what is written since, reserved or claimed.
+
+    Only what was measured may decide that a request can never be served: the rest is what clients say.
+    """
 
     free: int
     available: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Offer:
     """What one device can give in this pass; taking and claiming lower it.
 
@@ -58,9 +64,9 @@ class Offer:
         if not self.mixes:
             self.kinds = frozenset({kind})
 
-    def claim(self, reserve: int) -> None:
-        """Keep one slot for an earlier request. Where kinds do not mix, any newcomer could delay it: keep all."""
-        self.slots = self.slots - 1 if self.mixes else 0
+    def claim(self, reserve: int, *, exclusive: bool = False) -> None:
+        """Keep one slot for an earlier request; all of them where any newcomer could delay it."""
+        self.slots = max(self.slots - 1, 0) if self.mixes and not exclusive else 0
         self.idle = False
         self.volume.available -= reserve
 
@@ -77,12 +83,30 @@ class Take:
 class Placed:
     takes: tuple[Take, ...]
 
+    def take(self, kind: RequestKind) -> None:
+        """Take the media out of what the offers have for later requests."""
+        for take in self.takes:
+            take.offer.take(kind, take.reserve)
+
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """Not now. The claims are what must not be given to later requests."""
+    """Not now. The claims are what must not be given to later requests.
+
+    `claims` are slots, with the space that is claimed along with them; `exclusive` ones are all slots of
+    the device. `space` is claimed on volumes, in bytes.
+    """
 
     claims: tuple[Take, ...]
+    space: tuple[tuple[VolumeOffer, int], ...] = ()
+    exclusive: bool = False
+
+    def keep(self) -> None:
+        """Take the claims out of what the offers have for later requests."""
+        for claim in self.claims:
+            claim.offer.claim(claim.reserve, exclusive=self.exclusive)
+        for volume, size in self.space:
+            volume.available -= size
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +146,52 @@ def _place_write(request: WriteAllocation, offers: Sequence[Offer], excluded: fr
     served = [[o for o in candidates if o.serving and o.device not in excluded] for candidates in suitable]
     if None in match(served, lambda offers, _: offers):
         return Never(LrsError(errno.ENODEV, "no usable device holds a medium that this write could go to"))
-    chosen = match(
-        [[offer for offer in candidates if offer.open_to(RequestKind.WRITE)] for candidates in served],
-        lambda candidates, slot: _preferred(
-            candidates, wanted[slot], whole=request.no_split or _fits(wanted[slot], served[slot])
-        ),
-    )
-    takes = tuple(
-        Take(offer, min(wanted[slot].size, max(offer.volume.available, 0)))
-        for slot, offer in enumerate(chosen)
-        if offer is not None
-    )
-    if len(takes) == len(wanted):
-        return Placed(takes)
-    blocked = [_blocked(served[slot], {t.offer.device for t in takes}) for slot, o in enumerate(chosen) if o is None]
-    return Waits(takes + tuple(Take(offer) for offer in blocked if offer is not None))
+    # A write is only split if no medium has room for all of it, once what others have reserved is released.
+    whole = None not in _assign(served, wanted, _free, whole=True)
+    if request.no_split and not whole:
+        return Never(LrsError(errno.ENOSPC, "no medium in a usable device has room for all of this write"))
+    open_now = [[offer for offer in candidates if offer.open_to(RequestKind.WRITE)] for candidates in served]
+    takes = _assign(open_now, wanted, _available, whole=whole)
+    chosen = tuple(take for take in takes if take is not None)
+    if len(chosen) == len(wanted):
+        return Placed(chosen)
+    return _wait_with(chosen, [slot for slot, take in enumerate(takes) if take is None], served, wanted, whole=whole)
+
+
+def _wait_with(
+    chosen: Sequence[Take],
+    missing: Sequence[int],
+    served: Sequence[Sequence[Offer]],
+    wanted: Sequence[WriteMedium],
+    *,
+    whole: bool,
+) -> Waits:
+    """What a write that waits keeps from those behind it.
+
+    That is what it has chosen, with room for the largest part that could go there in the end, and for the
+    slots in `missing` every device that could come to serve them: which will be the first is not known.
+    Space is claimed once a volume, also where a device has no slot to claim but shares its volume.
+    """
+    claims = {take.offer.device: Take(take.offer, _largest(take.offer, served, wanted)) for take in chosen}
+    volumes = {id(take.offer.volume) for take in chosen}
+    space: list[tuple[VolumeOffer, int]] = []
+    for slot in missing:
+        size = wanted[slot].size
+        for offer in served[slot]:
+            useful = offer.volume.free >= size if whole else offer.volume.free > 0
+            if offer.device in claims or not useful:
+                continue
+            if offer.slots > 0:
+                claims[offer.device] = Take(offer)
+            if id(offer.volume) not in volumes:
+                volumes.add(id(offer.volume))
+                space.append((offer.volume, min(size, max(offer.volume.available, 0))))
+    return Waits(tuple(claims.values()), tuple(space))
+
+
+def _largest(offer: Offer, served: Sequence[Sequence[Offer]], wanted: Sequence[WriteMedium]) -> int:
+    sizes = [medium.size for medium, candidates in zip(wanted, served, strict=True) if offer in candidates]
+    return min(max(sizes, default=0), max(offer.volume.available, 0))
 
 
 def place_read(request: ReadAllocation, offers: Sequence[Offer], absent: dict[ResourceId, LrsError]) -> Outcome:
@@ -159,9 +214,8 @@ def place_read(request: ReadAllocation, offers: Sequence[Offer], absent: dict[Re
     takes = tuple(Take(offer) for offer in ready)
     if len(takes) == request.n_required:
         return Placed(takes)
-    missing = request.n_required - len(takes)
-    blocked = [offer for offer in usable if offer not in ready and offer.slots > 0][:missing]
-    return Waits(takes + tuple(Take(offer) for offer in blocked))
+    # Which of the others will be the first to come free for a read is not known.
+    return Waits(takes + tuple(Take(offer) for offer in usable if offer.slots > 0 and offer not in ready))
 
 
 def place_format(request: Format, offers: Sequence[Offer], absent: LrsError | None) -> Outcome:
@@ -181,7 +235,7 @@ def place_format(request: Format, offers: Sequence[Offer], absent: LrsError | No
         return Never(_no_device(medium.id))
     if offer.idle and offer.slots > 0:
         return Placed((Take(offer),))
-    return Waits((Take(offer),))
+    return Waits((Take(offer),), exclusive=True)
 
 
 def read_error(operation: ReadOperation, medium: Medium) -> LrsError | None:
@@ -252,33 +306,111 @@ def _no_medium(suitable: Sequence[Sequence[Offer]]) -> LrsError | None:
 
 
 def _no_space(request: WriteAllocation, suitable: Sequence[Sequence[Offer]]) -> LrsError | None:
-    for wanted, candidates in zip(request.media, suitable, strict=True):
+    """Volumes count once, however many directories share them."""
+    everywhere = {id(offer.volume): offer.volume.free for candidates in suitable for offer in candidates}
+    shortages = [(sum(medium.size for medium in request.media), sum(everywhere.values()))]
+    for medium, candidates in zip(request.media, suitable, strict=True):
         volumes = {id(offer.volume): offer.volume.free for offer in candidates}
-        total = max(volumes.values(), default=0) if request.no_split else sum(volumes.values())
-        if total < wanted.size or total == 0:
-            return LrsError(
-                errno.ENOSPC, f"{wanted.size} bytes are wanted, {total} bytes are free on the media that fit"
-            )
+        free = max(volumes.values(), default=0) if request.no_split else sum(volumes.values())
+        shortages.append((max(medium.size, 1), free))
+    for size, free in shortages:
+        if free < size:
+            return LrsError(errno.ENOSPC, f"{size} bytes are wanted, {free} bytes are free on the media that fit")
     return None
 
 
-def _fits(wanted: WriteMedium, served: Sequence[Offer]) -> bool:
-    """Whether some medium has room for all of it, once what others have reserved there is released."""
-    return any(offer.volume.free >= wanted.size for offer in served)
+def _free(offer: Offer) -> int:
+    return offer.volume.free
 
 
-def _preferred(candidates: Sequence[Offer], wanted: WriteMedium, *, whole: bool) -> list[Offer]:
-    """The least busy device first, then the least space left over; unless `whole`, else the largest part."""
-    free = [offer for offer in candidates if offer.volume.available > 0]
-    fits = [offer for offer in free if offer.volume.available >= wanted.size]
+def _available(offer: Offer) -> int:
+    return offer.volume.available
+
+
+def _assign(
+    candidates: Sequence[Sequence[Offer]],
+    wanted: Sequence[WriteMedium],
+    room: Callable[[Offer], int],
+    *,
+    whole: bool,
+) -> list[Take | None]:
+    """A medium with room for each slot, all different, and no volume promised beyond its room.
+
+    If `whole`, a slot needs room for all its bytes; else it takes what there is. Slots that cannot be
+    filled together with the others are ``None``.
+    """
+    preferred = match(candidates, lambda offers, slot: _preferred(offers, wanted[slot], room, whole=whole))
+    takes = _reserve(preferred, wanted, room, whole=whole)
+    if None not in preferred and None in takes:
+        # Distinct devices were found, but they share a volume that is too small: look for another way.
+        search = _Search(candidates, wanted, room, whole)
+        if search.fill(0):
+            return _reserve(search.chosen, wanted, room, whole=whole)
+    return takes
+
+
+def _preferred(
+    candidates: Sequence[Offer], wanted: WriteMedium, room: Callable[[Offer], int], *, whole: bool
+) -> list[Offer]:
+    """The least busy device first, then the least space left over; of parts, the largest."""
+    free = [offer for offer in candidates if room(offer) > 0]
+    fits = [offer for offer in free if room(offer) >= wanted.size]
     if fits or whole:
-        return sorted(fits, key=lambda offer: (offer.load, offer.volume.available))
-    return sorted(free, key=lambda offer: -offer.volume.available)
+        return sorted(fits, key=lambda offer: (offer.load, room(offer)))
+    return sorted(free, key=lambda offer: -room(offer))
 
 
-def _blocked(served: Sequence[Offer], taken: set[ResourceId]) -> Offer | None:
-    """A device with a slot that this request could not use yet: for its kind, or for want of space."""
-    return next((offer for offer in served if offer.slots > 0 and offer.device not in taken), None)
+def _reserve(
+    chosen: Sequence[Offer | None], wanted: Sequence[WriteMedium], room: Callable[[Offer], int], *, whole: bool
+) -> list[Take | None]:
+    """What each slot sets aside, in order, as far as the room of its volume goes."""
+    left: dict[int, int] = {}
+    takes: list[Take | None] = []
+    for offer, medium in zip(chosen, wanted, strict=True):
+        if offer is None:
+            takes.append(None)
+            continue
+        volume = id(offer.volume)
+        rest = left.setdefault(volume, room(offer))
+        if rest <= 0 or (whole and rest < medium.size):
+            takes.append(None)
+            continue
+        left[volume] = rest - min(medium.size, rest)
+        takes.append(Take(offer, min(medium.size, rest)))
+    return takes
+
+
+@dataclass(slots=True)
+class _Search:
+    """Tries one slot after the other, with what is left of every volume; bounded, because that can take for ever."""
+
+    candidates: Sequence[Sequence[Offer]]
+    wanted: Sequence[WriteMedium]
+    room: Callable[[Offer], int]
+    whole: bool
+    steps: int = SEARCH_STEPS
+    chosen: list[Offer | None] = field(default_factory=list)
+    left: dict[int, int] = field(default_factory=dict)
+
+    def fill(self, slot: int) -> bool:
+        if slot == len(self.wanted):
+            return True
+        size = self.wanted[slot].size
+        for offer in _preferred(self.candidates[slot], self.wanted[slot], self.room, whole=self.whole):
+            volume = id(offer.volume)
+            rest = self.left.setdefault(volume, self.room(offer))
+            if offer in self.chosen or rest <= 0 or (self.whole and rest < size):
+                continue
+            if self.steps == 0:
+                return False
+            self.steps -= 1
+            self.chosen.append(offer)
+            self.left[volume] = rest - min(size, rest)
+            if self.fill(slot + 1):
+                return True
+            self.chosen.pop()
+            self.left[volume] = rest
+        return False
 
 
 def _read_error(operation: ReadOperation, offer: Offer) -> LrsError | None:

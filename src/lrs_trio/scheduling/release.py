@@ -52,6 +52,7 @@ class ReleaseRequest:
         self._events = events
         self._parts: list[Part] = []
         self._answered = False
+        self._counted = False
 
     def begin(self, is_attached: Callable[[ResourceId], bool], groupings: Callable[[ResourceId], bool]) -> bool:
         """Give the grants back and let what was written wait for its sync; ``True`` if `run` has to follow.
@@ -63,10 +64,10 @@ class ReleaseRequest:
         error: OSError | None = None
         released: list[tuple[Grant, ReleasedMedium]] = []
         for element in self._body.media:
-            grant = self.client.holdings.find(element.medium, self._kind_of_grant())
-            named_before = any(grant is earlier for earlier, _ in released)
-            if grant is None or grant.state is not GrantState.ONGOING or named_before:
-                error = error or self._not_held(element.medium, is_attached(element.medium), grant)
+            before = [earlier for earlier, _ in released]
+            grant = self.client.holdings.find(element.medium, self._kind_of_grant(), apart_from=before)
+            if grant is None:
+                error = error or self._not_held(element.medium, is_attached(element.medium))
                 continue
             if not self._body.partial:
                 self.client.holdings.remove(grant)
@@ -93,7 +94,7 @@ class ReleaseRequest:
         finally:
             for part in self._parts:
                 if part.waiting.status is SyncStatus.DONE:
-                    part.grant.device.release_settled(1)
+                    part.grant.device.release_settled(counted=self._counted)
             # Only a forced end of the daemon gets here without an answer.
             self._fail(shutting_down())
 
@@ -147,6 +148,7 @@ class ReleaseRequest:
             if row is None:
                 raise LrsError(errno.ENOENT, f"{part.medium}: was deleted from the DSS while it was written")
             part.grant.device.medium_changed(row)
+        self._counted = True
 
     def _succeed(self) -> None:
         media = tuple(part.medium for part in self._parts)
@@ -165,7 +167,12 @@ class ReleaseRequest:
             self._events.emit(EventKind.RELEASE_FINISHED, count=len(self._parts))
         response = Response(self._request_id, body)
         reserved = tuple(part.grant for part in self._parts if part.grant.state is GrantState.RESERVED)
-        departure = Departure(self.client.outbox, response, reserved, _nothing)
+
+        def keep() -> None:
+            for grant in reserved:
+                grant.holder = Held(self.client)
+
+        departure = Departure(self.client.outbox, response, reserved, keep)
         for grant in reserved:
             grant.holder = Held(self.client, departure)
         departure.offer()
@@ -174,9 +181,9 @@ class ReleaseRequest:
         reads = (RequestKind.READ, RequestKind.RELEASE_READ)
         return RequestKind.READ if self._body.kind in reads else RequestKind.WRITE
 
-    def _not_held(self, medium: ResourceId, attached: bool, grant: Grant | None) -> LrsError:
-        if grant is not None:
-            return LrsError(errno.EINVAL, f"{medium}: is in a partial release already")
+    def _not_held(self, medium: ResourceId, attached: bool) -> LrsError:
+        if self.client.holdings.holds(medium):
+            return LrsError(errno.EINVAL, f"{medium}: all of it that this connection holds is in a release already")
         if attached:
             return LrsError(errno.EINVAL, f"{medium}: is not held by this connection")
         return LrsError(errno.ENODEV, f"{medium}: is in no device of this host")
@@ -195,7 +202,3 @@ async def _wait_for_sync(part: Part) -> None:
 def _first(group: ExceptionGroup[OSError]) -> OSError:
     error = group.exceptions[0]
     return _first(error) if isinstance(error, ExceptionGroup) else error
-
-
-def _nothing() -> None:
-    return None

@@ -79,6 +79,10 @@ class FamilyRequest:
         if not self.ended:
             self._give_up(Failed(-(error.errno or errno.EIO), self.kind))
 
+    def abandon(self) -> None:
+        """The daemon ends now: answer, whatever is under way for this request."""
+        FamilyRequest.refuse(self, shutting_down())
+
     def withdraw(self) -> None:
         """The client has gone: leave without an answer."""
         if not self.ended:

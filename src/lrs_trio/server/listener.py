@@ -21,6 +21,9 @@ from lrs_trio.lockfile import FileLock
 MAX_PATH_BYTES = 107
 """What the address of a Unix socket has room for on Linux, without its closing zero."""
 
+BACKLOG = 4096
+"""Connections that the kernel keeps until they are accepted; a crowd that starts at once must find room."""
+
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -41,7 +44,7 @@ def peer_credentials(stream: trio.SocketStream) -> PeerCredentials:
 
 @asynccontextmanager
 async def open_unix_listener(
-    path: Path, *, mode: int, group: str | None = None, backlog: int = 128
+    path: Path, *, mode: int, group: str | None = None, backlog: int = BACKLOG
 ) -> AsyncIterator[trio.SocketListener]:
     """Listen on `path` until the block is left; the socket is closed and its file removed then.
 

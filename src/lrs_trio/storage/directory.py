@@ -166,20 +166,30 @@ class DirectoryFilesystem:
         await self._call(root.write_label, medium.id.name)
         return measured_space(await self._call(root.statvfs), root.path)
 
-    async def sync(self) -> None:
-        """Make durable all that was written before the call (decision 13).
+    async def sync(self) -> Space:
+        """Make durable all that was written before the call, and measure (decision 13).
 
         Raises:
             LrsError: ESTALE, the path names another directory by now, so that what clients wrote may be elsewhere.
             OSError: not all could be written; it fails from now on until the directory is opened again.
         """
         held = self._opened()
-        await self._call(held.root.check_in_place)
-        await held.volume.sync(held.member, lambda: self._call(held.root.syncfs))
+        found: os.statvfs_result | None = None
+
+        async def sync_own() -> None:
+            nonlocal found
+            found = await self._call(held.root.sync_and_measure)
+
+        await held.volume.sync(held.member, sync_own)
+        if found is None:
+            found = await self._call(held.root.measure_in_place)
+        return self._space(found)
 
     async def space(self) -> Space:
-        root = self._opened().root
-        space = measured_space(await self._call(root.statvfs), root.path)
+        return self._space(await self._call(self._opened().root.statvfs))
+
+    def _space(self, found: os.statvfs_result) -> Space:
+        space = measured_space(found, self._opened().root.path)
         return with_full_threshold(space, self._full_threshold_percent)
 
     @property

@@ -61,8 +61,8 @@ class Filesystem(Protocol):
         """Label `medium` and return its space. EEXIST if it bears a label already."""
         ...
 
-    async def sync(self) -> None:
-        """Make durable all that was written before the call."""
+    async def sync(self) -> Space:
+        """Make durable all that was written before the call, and return the space there is then."""
         ...
 
     async def space(self) -> Space: ...
