@@ -292,11 +292,9 @@ async def test_groupings_gather_puts_where_the_family_keeps_them(site_of_three: 
         await client.ask(Release((element,), RequestKind.RELEASE_WRITE), Released)
         running.count(first)
         assert row(site, first).groupings == (("g1",) if kept else ())
-        (elsewhere,) = await client.hold()
-        again = [await client.hold(grouping="g1") for _ in range(3)]
-        if kept:
-            assert again == [(first,)] * 3
-        assert elsewhere in site.media
+        again = {medium for _ in range(3) for medium in await client.hold(grouping="g1")}
+        # Held one beside the other: without groupings the least busy directory is taken each time.
+        assert again == ({first} if kept else set(site.media))
 
 
 async def test_a_put_that_is_split_releases_and_asks_again_with_one_id(site: Site) -> None:
@@ -668,7 +666,5 @@ async def test_space_that_is_granted_is_not_granted_again(site: Site) -> None:
         await other.send(Request(1, write(large)), Request(2, Ping()))
         assert await other.receive() == Response(2, Pong())
         await running.until(lambda family: family["queued"]["write"] == 1)
-        # A small one behind it has room, and delays nobody.
         await greedy.hang_up()
         assert (await other.receive()).request_id == 1
-    assert running.exit_status == 0

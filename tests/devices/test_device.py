@@ -576,7 +576,7 @@ async def test_a_stop_waits_syncs_unmounts_and_gives_the_locks_back_in_that_orde
         await until(lambda: bool(one.settled))
         await trio.sleep(5)
         assert disk.times("unmount") == []
-        settled_books(device, 1)
+        device.release_settled(counted=True)
         await device.ended.wait()
     order = [name for _, name in disk.ends if name in ("sync", "unmount", "close")]
     assert order == ["sync", "unmount", "close"]

@@ -302,10 +302,15 @@ def test_free_space_is_never_negative() -> None:
     volume = Volume(measured=100, reserved=300)
     assert volume.available == 0
     volume.estimate(250)
-    assert volume.free == 0
-    volume.estimate(-40)
-    assert volume.free == 0
-    volume.measure(40)
+    assert (volume.free, volume.available) == (0, 0)
+    volume.measure(70)
+    assert volume.free == 70
+
+
+def test_what_is_deleted_frees_space_only_when_it_is_measured() -> None:
+    volume = Volume(measured=100)
+    volume.estimate(60)
+    volume.estimate(-50)
     assert volume.free == 40
 
 

@@ -139,6 +139,8 @@ def place_write(
 
 def _place_write(request: WriteAllocation, offers: Sequence[Offer], excluded: frozenset[ResourceId]) -> Outcome:
     wanted = request.media
+    if len(wanted) > len(offers):
+        return Never(LrsError(errno.ENOSPC, f"{len(wanted)} media are wanted, this host has {len(offers)}"))
     suitable = [[offer for offer in offers if _may_write(request, medium, offer)] for medium in wanted]
     refusal = _no_medium(suitable) or _no_space(request, suitable)
     if refusal is not None:

@@ -45,6 +45,9 @@ from lrs_trio.wire.messages import (
 
 log = structlog.get_logger()
 
+MOST_MEDIA = 1024
+"""Media that one read may name: each may have to be looked up in the DSS."""
+
 LONGEST_REPORT = MAX_FRAME_BYTES - 1024
 """Bytes of a report that fit into a frame with everything around them."""
 
@@ -233,6 +236,8 @@ def _family_of(body: WriteAllocation | ReadAllocation | Format | Notify) -> Fami
     if isinstance(body, Notify):
         return body.resource.family
     media = body.media
+    if len(media) > MOST_MEDIA:
+        raise LrsError(errno.EINVAL, f"a read names {len(media)} media; {MOST_MEDIA} are allowed")
     if len(set(media)) != len(media):
         raise LrsError(errno.EINVAL, "a medium is named twice")
     if not 1 <= body.n_required <= len(media):
