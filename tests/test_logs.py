@@ -54,6 +54,14 @@ def test_json_holds_a_traceback_in_its_line() -> None:
     assert "ValueError: broken" in json.loads(line)["exception"]
 
 
+def test_long_values_are_clipped() -> None:
+    stream = io.StringIO()
+    configure_logging("info", "json", stream)
+    structlog.get_logger().info("request refused", error="x" * 5000)
+    line = json.loads(stream.getvalue())
+    assert line["error"] == "x" * 1000 + "... (5000 characters)"
+
+
 def test_console_is_plain_away_from_a_terminal() -> None:
     stream = io.StringIO()
     configure_logging("info", "console", stream)

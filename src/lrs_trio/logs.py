@@ -11,9 +11,12 @@ from contextlib import suppress
 from typing import Literal, TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 LogFormat = Literal["console", "json"]
+
+LONGEST_VALUE = 1000
+"""Characters of one value in a log line."""
 
 
 def configure_logging(level: str, format: LogFormat, stream: TextIO) -> None:
@@ -26,6 +29,7 @@ def configure_logging(level: str, format: LogFormat, stream: TextIO) -> None:
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     common: list[Processor] = [
+        _clip,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -54,6 +58,14 @@ def configure_logging(level: str, format: LogFormat, stream: TextIO) -> None:
     root = logging.getLogger()
     root.handlers = [other for other in root.handlers if not isinstance(other, _LibraryHandler)] + [handler]
     root.setLevel(max(number, logging.WARNING))
+
+
+def _clip(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """Keep lines short: much of what is logged are names that clients made up."""
+    for key, value in line.items():
+        if isinstance(value, str) and len(value) > LONGEST_VALUE:
+            line[key] = f"{value[:LONGEST_VALUE]}... ({len(value)} characters)"
+    return line
 
 
 class _LibraryHandler(logging.StreamHandler[TextIO]):

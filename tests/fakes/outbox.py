@@ -14,7 +14,8 @@ from lrs_trio.wire.messages import Response, ResponseBody
 class RecordingOutbox:
     """What is to leave waits until `flush` is called, or leaves by itself while `serve` runs.
 
-    `sent` lists (time, response), the time as `now` says. As on a connection, `close` drops what comes later, not what waits.
+    `sent` lists (time, response), the time as `now` says. As on a connection, `close` drops what comes
+    later, not what waits.
     """
 
     def __init__(self, now: Callable[[], float] = trio.current_time) -> None:

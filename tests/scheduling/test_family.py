@@ -185,16 +185,19 @@ async def test_priorities_order_those_that_wait(autojump_clock: MockClock) -> No
     async with house_of(A, settings=ONE) as house:
         holder = await reader_of(house, A)
         order: list[str] = []
-        for name, qos, priority in (("low", 0, -5), ("plain", None, None), ("high", 0, 5), ("best", 1, -99)):
+
+        async def write_once(name: str, qos: int | None, priority: int | None) -> None:
             client = house.connect()
-            client.outbox.on_sent = lambda response, name=name, client=client: (  # type: ignore[misc]
-                order.append(name),
-                client.leave(),
-            )
             client.write(1, qos=qos, priority=priority)
-            await house.settle()
-        give_back(holder, A)
-        await trio.sleep(100)
+            await client.granted()
+            order.append(name)
+            client.leave()
+
+        async with trio.open_nursery() as nursery:
+            for name, qos, priority in (("low", 0, -5), ("plain", None, None), ("high", 0, 5), ("best", 1, -99)):
+                nursery.start_soon(write_once, name, qos, priority)
+                await house.settle()
+            give_back(holder, A)
         assert order == ["best", "high", "plain", "low"]
 
 

@@ -20,7 +20,7 @@ A, B, C, D = "/srv/a", "/srv/b", "/srv/c", "/srv/d"
 
 
 def crowd(seed: int, *, failing: bool) -> None:
-    """Clients write one and two copies, in whole and in parts, some go away; the books must be those of the releases."""
+    """Clients write one and two copies, whole and in parts, some go away; the books must be those of the releases."""
 
     async def scenario() -> None:
         random = Random(seed)

@@ -514,7 +514,8 @@ def test_law_everybody_is_served_while_grants_end_in_any_order(
     slots: int, mixes: bool, requests: list[WriteAllocation | ReadAllocation], random: Random
 ) -> None:
     grants = Grants(dict.fromkeys(NAMES, 300), {name: name for name in NAMES}, slots, mixes)
-    waiting, ongoing = list(enumerate(requests)), []
+    waiting = list(enumerate(requests))
+    ongoing: list[int] = []
     for _ in range(2 * len(requests) + 1):
         served = grants.one_pass(waiting)
         assert not waiting or waiting[0][0] in served or ongoing, "nobody holds anything and the first one still waits"

@@ -120,7 +120,7 @@ async def test_what_is_no_socket_is_never_deleted(tmp_path: Path, kind: str) -> 
     with pytest.raises(LrsError, match=str(path)) as caught:
         async with open_unix_listener(path, mode=0o600):
             pass
-    assert caught.value.errno == errno.EEXIST
+    assert caught.value.errno == errno.ENOTSOCK
     assert path.lstat()
 
 

@@ -23,6 +23,7 @@ import tomli_w
 
 from lrs_trio.cli.site import Site
 from lrs_trio.errors import LrsError
+from lrs_trio.location import read_toml
 
 LRSD: Final = """
 import sys
@@ -80,16 +81,21 @@ def demo_site(parent: Path | None, directories: int, *, keep: bool) -> Iterator[
         site = DemoSite(base, tuple(base / f"directory-{number}" for number in range(1, directories + 1)))
         for directory in site.directories:
             directory.mkdir()
-        settings = {
+        settings = read_toml(_shipped_settings()) | {
             "server": {"socket": str(site.socket)},
             "dss": {"url": f"sqlite://{site.dss}"},
-            "drain": {"deadline_s": DRAIN_S / 2},
         }
         site.config.write_text(tomli_w.dumps(settings))
         yield site
     finally:
         if not keep:
             shutil.rmtree(base)
+
+
+def _shipped_settings() -> Path:
+    """The demo's settings file: in the source tree, or where the installed package has put it."""
+    source = Path(__file__).resolve().parents[3] / "settings" / "demo.toml"
+    return source if source.exists() else Path(sys.prefix, "share", "lrs-trio", "settings", "demo.toml")
 
 
 class DemoDaemon:

@@ -13,6 +13,12 @@ from lrs_trio.wire.messages import Configure, Configured
 
 log = structlog.get_logger()
 
+MOST_VALUES = 1000
+LONGEST_TEXT = 4096
+"""What clients may have the daemon remember."""
+
+SHOWN = 5
+
 
 class LiveConfiguration:
     """Values by (section, key). They last as long as the daemon; nothing of the directory family reads them."""
@@ -24,7 +30,8 @@ class LiveConfiguration:
         """Set all given values or none, or get them in the order asked, "" where nothing is set.
 
         Raises:
-            LrsError: EPROTO if nothing is asked, EINVAL if it is not an array of objects of strings.
+            LrsError: EPROTO if nothing is asked, EINVAL if it is not an array of objects of strings, ENOSPC
+                if it is more than is kept.
         """
         wanted = ("section", "key", "value") if body.operation is ConfigureOperation.SET else ("section", "key")
         items = _parse(body.configuration, wanted)
@@ -32,9 +39,16 @@ class LiveConfiguration:
             return Configured(
                 json.dumps([self._values.get((item[0], item[1]), "") for item in items], separators=(",", ":"))
             )
-        for section, key, value in items:
-            self._values[section, key] = value
-            log.warning("this setting has no effect on the families served here", section=section, key=key, value=value)
+        values = self._values | {(section, key): value for section, key, value in items}
+        if len(values) > MOST_VALUES or any(len(text) > LONGEST_TEXT for item in items for text in item):
+            text = f"at most {MOST_VALUES} settings of {LONGEST_TEXT} characters are kept"
+            raise LrsError(errno.ENOSPC, text)
+        self._values = values
+        log.warning(
+            "these settings have no effect on the families served here",
+            settings=", ".join(f"[{section}] {key}" for section, key, _ in items[:SHOWN]),
+            count=len(items),
+        )
         return Configured()
 
 

@@ -46,7 +46,7 @@ from lrs_trio.wire.messages import (
 log = structlog.get_logger()
 
 MOST_MEDIA = 1024
-"""Media that one read may name: each may have to be looked up in the DSS."""
+"""Media that one read or release may name: each costs a look-up, in one step of the only loop."""
 
 LONGEST_REPORT = MAX_FRAME_BYTES - 1024
 """Bytes of a report that fit into a frame with everything around them."""
@@ -143,14 +143,22 @@ class Dispatcher:
         return Allocation(client, request, body, self._serial, now, family.settings.sync.thresholds)
 
     def _release(self, client: Client, request: Request, body: Release, releases: trio.Nursery) -> None:
-        awaited = any(element.to_sync for element in body.media)
-        if not self.accepts_releases:
-            if awaited:
-                client.outbox.respond(Response(request.id, Failed(-(shutting_down().errno or 0), body.kind)))
+        try:
+            self._check_release(body)
+        except LrsError as error:
+            log.info("release refused", client=str(client), error=describe(error))
+            if any(element.to_sync for element in body.media):
+                client.outbox.respond(Response(request.id, Failed(-(error.errno or errno.EINVAL), body.kind)))
             return
         release = ReleaseRequest(client, request.id, body, self._services.dss, self._services.events)
         if release.begin(self._is_attached, self._keeps_groupings):
             releases.start_soon(release.run, name=f"release of {client}")
+
+    def _check_release(self, body: Release) -> None:
+        if not self.accepts_releases:
+            raise shutting_down()
+        if len(body.media) > MOST_MEDIA:
+            raise LrsError(errno.EINVAL, f"a release names {len(body.media)} media; {MOST_MEDIA} are allowed")
 
     def _is_attached(self, medium: ResourceId) -> bool:
         family = self._services.families.get(medium.family)

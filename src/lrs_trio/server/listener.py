@@ -54,7 +54,7 @@ async def open_unix_listener(
 
     Raises:
         AlreadyRunningError: another daemon holds the lock; the text names its pid.
-        LrsError: ENAMETOOLONG, the path does not fit; ENOENT or ENOTDIR, its directory is not there; EEXIST,
+        LrsError: ENAMETOOLONG, the path does not fit; ENOENT or ENOTDIR, its directory is not there; ENOTSOCK,
             there is something else than a socket; EINVAL, there is no such group; EPERM, we may not give it
             to that group.
         OSError: the socket cannot be made.
@@ -96,7 +96,7 @@ def _remove_stale(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise LrsError(errno.EEXIST, f"socket {path}: there is a file of that name that is no socket; move it away")
+        raise LrsError(errno.ENOTSOCK, f"socket {path}: there is a file of that name that is no socket; move it away")
     path.unlink()
 
 

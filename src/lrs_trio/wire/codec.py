@@ -126,7 +126,7 @@ def _optional(message: Message, name: str) -> str | None:
 def _text(text: str) -> str:
     # The parser hands over as bytes what is not UTF-8.
     if not isinstance(text, str):
-        raise _MissingError(f"{text!r} is not UTF-8")
+        raise _MissingError("a text is not UTF-8")
     return text
 
 

@@ -1,0 +1,132 @@
+"""The response channel of one connection."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from lrs_trio.devices.departure import Departure
+from lrs_trio.server.outbox import CHUNK, ResponseChannel
+from lrs_trio.wire.codec import decode_response
+from lrs_trio.wire.framing import FrameDecoder
+from lrs_trio.wire.messages import Monitored, Pong, Response
+
+
+def pong(id: int) -> Response:
+    return Response(id, Pong())
+
+
+def ids(frames: bytes) -> list[int]:
+    return [decode_response(message).request_id for message in FrameDecoder().feed(frames)]
+
+
+@pytest.mark.note("2.2", "2.5e")
+async def test_responses_leave_in_the_order_of_their_coming() -> None:
+    channel = ResponseChannel(10)
+    for number in range(5):
+        channel.respond(pong(number))
+    assert ids(await channel.take()) == list(range(5))
+    assert len(channel) == 0
+
+
+async def test_the_sender_sleeps_until_there_is_something(autojump_clock: MockClock) -> None:
+    channel = ResponseChannel(10)
+    taken: list[tuple[float, list[int]]] = []
+
+    async def sender() -> None:
+        while frames := await channel.take():
+            taken.append((trio.current_time(), ids(frames)))
+
+    begun = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sender)
+        await trio.sleep(5)
+        channel.respond(pong(1))
+        channel.respond(pong(2))
+        await trio.sleep(5)
+        channel.respond(pong(3))
+        channel.close()
+        channel.respond(pong(4))
+    assert [numbers for _, numbers in taken] == [[1, 2], [3]]
+    assert [when - begun for when, _ in taken] == pytest.approx([5, 10])
+
+
+async def test_closing_an_empty_channel_ends_the_sender() -> None:
+    channel = ResponseChannel(10)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(channel.take)
+        await trio.testing.wait_all_tasks_blocked()
+        channel.close()
+    assert await channel.take() == b""
+
+
+async def test_a_burst_is_cut_into_pieces_of_about_one_chunk() -> None:
+    channel = ResponseChannel(10)
+    for number in range(10):
+        channel.respond(Response(number, Monitored("x" * (CHUNK // 4))))
+    sizes, seen = [], []
+    while len(channel):
+        frames = await channel.take()
+        sizes.append(len(frames))
+        seen += ids(frames)
+    assert seen == list(range(10))
+    assert max(sizes) <= CHUNK + CHUNK // 4 + 64
+    assert len(sizes) == 3
+
+
+async def test_a_response_larger_than_a_chunk_leaves_whole() -> None:
+    channel = ResponseChannel(10)
+    channel.respond(Response(7, Monitored("x" * (5 * CHUNK))))
+    assert ids(await channel.take()) == [7]
+
+
+@pytest.mark.note("2.2")
+async def test_room_is_there_again_when_responses_have_left(autojump_clock: MockClock) -> None:
+    channel = ResponseChannel(3)
+    for number in range(3):
+        assert not channel.full
+        channel.respond(pong(number))
+    assert channel.full
+    with trio.move_on_after(100) as waiting:
+        await channel.wait_room()
+    assert waiting.cancelled_caught
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(channel.wait_room)
+        await trio.testing.wait_all_tasks_blocked()
+        await channel.take()
+    assert not channel.full
+
+
+async def test_closing_lets_a_reader_that_waits_for_room_go() -> None:
+    channel = ResponseChannel(1)
+    channel.respond(pong(1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(channel.wait_room)
+        await trio.testing.wait_all_tasks_blocked()
+        channel.close()
+    assert channel.full
+
+
+@pytest.mark.note("9")
+async def test_taking_is_the_moment_at_which_a_response_leaves() -> None:
+    channel = ResponseChannel(10)
+    departed: list[str] = []
+    departure = Departure(channel, pong(1), (), lambda: departed.append("now"))
+    departure.offer()
+    assert departed == []
+    assert ids(await channel.take()) == [1]
+    assert departed == ["now"]
+
+
+async def test_a_departure_that_has_nothing_to_say_wakes_nobody(autojump_clock: MockClock) -> None:
+    channel = ResponseChannel(1)
+    departure = Departure(channel, pong(1), (), lambda: None)
+    departure.offer()
+    assert departure.replace(None)
+    with trio.move_on_after(50) as taking:
+        await channel.take()
+    assert taking.cancelled_caught
+    assert not channel.full
+    channel.respond(pong(2))
+    assert ids(await channel.take()) == [2]
