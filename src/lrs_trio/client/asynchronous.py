@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -49,14 +50,15 @@ from lrs_trio.wire.messages import (
 
 READ_SIZE = 64 * 1024
 GIVE_BACK_SECONDS = 5.0
-"""How long the last releases may take to leave, when a task is cancelled or the client is closed."""
+"""How long the last releases may take to leave when the client is closed."""
 
 FIRST_PAUSE_SECONDS = 0.005
 LONGEST_PAUSE_SECONDS = 0.5
 """Between two attempts to connect to a daemon whose backlog is full."""
 
 OUTGOING_CAPACITY = 256
-"""Requests that wait for the stream; when it is full the tasks that have one more wait."""
+"""Requests that wait for the stream; when it is full the tasks that have one more wait. Releases go behind
+them without waiting: there is at most one for each grant."""
 
 
 @asynccontextmanager
@@ -75,11 +77,10 @@ async def open_client(socket_path: str | os.PathLike[str]) -> AsyncIterator[Clie
 async def open_client_on(stream: trio.abc.Stream) -> AsyncIterator[Client]:
     """A client over any stream that leads to a daemon; the stream is closed at the end."""
     outgoing, to_send = trio.open_memory_channel[bytes](OUTGOING_CAPACITY)
-    flushed = trio.Event()
     failure: Exception | None = None
     async with stream, trio.open_nursery() as nursery:
         client = Client(outgoing)
-        nursery.start_soon(_send_frames, stream, to_send, flushed, name="requests to the daemon")
+        nursery.start_soon(client.send_to, stream, to_send, name="requests to the daemon")
         nursery.start_soon(client.receive_from, stream, name="responses of the daemon")
         try:
             yield client
@@ -88,7 +89,7 @@ async def open_client_on(stream: trio.abc.Stream) -> AsyncIterator[Client]:
         # A release that nobody waits for may still be on its way.
         outgoing.close()
         with trio.move_on_after(GIVE_BACK_SECONDS):
-            await flushed.wait()
+            await client.flushed.wait()
         nursery.cancel_scope.cancel(reason="the client is closed")
     if failure is not None:
         raise failure
@@ -115,18 +116,6 @@ async def _connect(path: str) -> trio.SocketStream:
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
-async def _send_frames(stream: trio.abc.Stream, to_send: trio.MemoryReceiveChannel[bytes], flushed: trio.Event) -> None:
-    """Send whole frames only: a cancelled request must not leave half of one on the stream."""
-    try:
-        with to_send:
-            async for frame in to_send:
-                await stream.send_all(frame)
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        pass  # the reader finds out, and tells everybody who waits
-    finally:
-        flushed.set()
-
-
 @dataclass(slots=True, eq=False)
 class _Waiting:
     arrived: trio.Event = field(default_factory=trio.Event)
@@ -145,6 +134,8 @@ class Client:
         self._waiting: dict[int, _Waiting] = {}
         self._last_id = 0
         self._lost = False
+        self._overflow: deque[bytes] = deque()
+        self.flushed = trio.Event()
         self._protocol_error: ProtocolError | None = None
 
     # Media.
@@ -255,7 +246,7 @@ class Client:
         except BaseException:
             if waiting.response is not None:
                 # Cancelled in the very moment in which the response arrived.
-                await self._give_back(waiting.response)
+                self._give_back(waiting.response)
             raise
         finally:
             del self._waiting[request_id]
@@ -275,7 +266,7 @@ class Client:
         try:
             while data := await stream.receive_some(READ_SIZE):
                 for message in decoder.feed(data):
-                    await self._hand_out(decode_response(message))
+                    self._hand_out(decode_response(message))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # as if it had been closed in order: nothing more will come
         except ProtocolError as error:
@@ -285,38 +276,59 @@ class Client:
             for waiting in self._waiting.values():
                 waiting.arrived.set()
 
-    async def _hand_out(self, response: Response) -> None:
+    async def send_to(self, stream: trio.abc.Stream, to_send: trio.MemoryReceiveChannel[bytes]) -> None:
+        """Send whole frames only: a cancelled request must not leave half of one on the stream."""
+        try:
+            with to_send:
+                async for frame in to_send:
+                    await stream.send_all(frame)
+                    while self._overflow:
+                        await stream.send_all(self._overflow.popleft())
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the reader finds out, and tells everybody who waits
+        finally:
+            self.flushed.set()
+
+    def _hand_out(self, response: Response) -> None:
         waiting = self._waiting.get(response.request_id)
         if waiting is None:
-            await self._give_back(response)
+            self._give_back(response)
         else:
             waiting.response = response
             waiting.arrived.set()
 
-    async def _give_back(self, response: Response) -> None:
+    def _give_back(self, response: Response) -> None:
         """Release a grant that nobody waits for."""
         release = release_unwanted(response.body)
         if release is not None:
-            await self._send_though_cancelled(release)
+            self._abandon(release)
+
+    def _abandon(self, release: Release) -> None:
+        """Send a release whose task has been cancelled, or has failed; nothing answers it."""
+        self._last_id = next_id(self._last_id)
+        # With the connection lost, the daemon has taken everything back already.
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            self._queue(Request(self._last_id, release))
+
+    def _queue(self, request: Request) -> None:
+        """Put a request into the channel, or behind all that is in it, without a checkpoint: it may not be lost."""
+        frame = encode_frame(encode_request(request))
+        try:
+            self._outgoing.send_nowait(frame)
+        except trio.WouldBlock:
+            self._overflow.append(frame)
 
     async def _send(self, request: Request) -> None:
         if self._lost:
             raise connection_lost(self._protocol_error)
         try:
-            frame = encode_frame(encode_request(request))
-            try:
-                # Before any checkpoint: a task that is cancelled already still releases what it holds.
-                self._outgoing.send_nowait(frame)
-            except trio.WouldBlock:
-                await self._outgoing.send(frame)
+            if isinstance(request.body, Release):
+                # A task that is cancelled already still releases what it holds.
+                self._queue(request)
+            else:
+                await self._outgoing.send(encode_frame(encode_request(request)))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise connection_lost(self._protocol_error) from None
-
-    async def _send_though_cancelled(self, release: Release) -> None:
-        """Queue a release that must not be forgotten because its task was cancelled."""
-        # Shielded, but not for long: the daemon takes everything back anyway when the connection ends.
-        with trio.move_on_after(GIVE_BACK_SECONDS, shield=True), suppress(ConnectionError):
-            await self.send(release)
 
     @asynccontextmanager
     async def _hold(
@@ -334,7 +346,7 @@ class Client:
             yield allocation
         except BaseException as error:
             if not held.released:
-                await self._send_though_cancelled(held.abandon(error))
+                self._abandon(held.abandon(error))
             raise
         await allocation.release()
 

@@ -302,12 +302,14 @@ class DeviceTask:
         try:
             with self._deadline("format"):
                 self.space = await self._unit.filesystem.format(medium)
+            return
         except OSError as error:
-            self._emit(EventKind.FORMAT_FAILED, errno=error.errno or 0, detail=describe(error))
-            log.error("format failed", device=self.row.path, medium=medium.id.name, error=describe(error))
-            if error.errno not in NOBODY_TO_BLAME:
-                await self._fail(error)
-            raise
+            failure = error
+        self._emit(EventKind.FORMAT_FAILED, errno=failure.errno or 0, detail=describe(failure))
+        log.error("format failed", device=self.row.path, medium=medium.id.name, error=describe(failure))
+        if failure.errno not in NOBODY_TO_BLAME:
+            await self._fail(failure)
+        raise failure
 
     async def _record_format(self, medium: Medium, job: FormatJob) -> Medium:
         update = MediumUpdate(
