@@ -337,6 +337,19 @@ def test_nothing_leaves_while_one_of_the_devices_syncs_exclusively() -> None:
     assert (first.ongoing, second.ongoing, departed) == (1, 1, [1])
 
 
+def test_a_departure_leaves_once() -> None:
+    state = make_state(sync_while_io=False)
+    response = Response(1, Pong())
+    outbox = RecordingOutbox(lambda: 0.0)
+    departure = Departure(outbox, response, (planned(state, GrantState.READY),), lambda: None)
+    departure.offer()
+    departure.offer()
+    assert outbox.flush() == [response]
+    departure.offer()
+    assert not outbox.unsent
+    assert state.ongoing == 1
+
+
 def test_a_replaced_departure_starts_no_io() -> None:
     state = make_state()
     outbox = RecordingOutbox(lambda: 0.0)
