@@ -75,7 +75,7 @@ def print_family(family: Report) -> None:
         ["device", "library", "status", "medium", "filesystem", "I/O", "planned", "to sync", "free", "remark"],
         map(_device_cells, devices),
         right=frozenset({"I/O", "planned", "free"}),
-        title=f"family {family['family']}: {_queues(family['queued'])}",
+        title=f"family {family['family']}: {_queues(family['queued'])}, {_space(family)}",
     )
     waiting = family["waiting"]
     if waiting:
@@ -95,6 +95,11 @@ def print_family(family: Report) -> None:
             right=frozenset({"age"}),
             title=counted(len(grants), "grant"),
         )
+
+
+def _space(family: Report) -> str:
+    """Directories of one filesystem share its space, which counts once."""
+    return f"{human_size(family['free'])} free on {counted(family['volumes'], 'filesystem')}"
 
 
 def _queues(queued: Report) -> str:

@@ -87,6 +87,7 @@ class DeviceTask:
         self._held: list[tuple[LockType, ResourceId]] = []
         self._adoption = trio.CancelScope()
         self._started = False
+        self._failure_settled = False
         # One place is enough: a bell that has been rung already needs no second ring.
         self._bell, self._rung = trio.open_memory_channel[None](1)
 
@@ -131,7 +132,7 @@ class DeviceTask:
         """Let one medium of a release wait for the next sync (note 2.5b)."""
         self._emit(EventKind.SYNC_REQUESTED, size=sub_request.size, count=sub_request.extents)
         self.state.volume.estimate(sub_request.size)
-        if self.state.error is not None and self.state.syncing is None:
+        if self.state.error is not None and self._failure_settled:
             sub_request.settle(self.state.error)
             return
         self.state.to_sync.add(sub_request, trio.current_time(), at_once=at_once)
@@ -361,7 +362,10 @@ class DeviceTask:
         self._context.changed()
 
     def figures(self) -> MediumUpdate:
-        """What the last sync taught about the medium: used now, and how much space is left."""
+        """What the last sync taught about the medium: used now, and how much space is left.
+
+        The last one may be later than the one that a release waited for; its figures are the better ones.
+        """
         medium = self._loaded()
         no_longer_full = medium.fs_status is FsStatus.FULL and self.space.free > 0
         return MediumUpdate(
@@ -410,6 +414,7 @@ class DeviceTask:
         log.error("device failed", device=self.row.path, medium=medium.id.name, error=describe(error))
         self._emit(EventKind.DEVICE_FAILED, errno=error.errno or 0, detail=describe(error))
         self.state.to_sync.take().settle(error)
+        self._failure_settled = True
 
     async def _leave(self) -> None:
         """Unmount, let go of the filesystem, and give the locks back."""

@@ -134,7 +134,7 @@ class DeviceState:
 
     @property
     def excludes_io(self) -> bool:
-        """Whether a sync, a format or a failure keeps a planned I/O from starting right now."""
+        """Whether a sync or a format keeps a planned I/O from starting right now."""
         return self.formatting is not None or (self.syncing is not None and not self.sync_while_io)
 
     @property

@@ -85,7 +85,6 @@ class FamilyScheduler:
         self._make_unit = make_unit
         self._owner = owner
         self._events = events
-        self._serial = 0
         self._changed = trio.Event()
         self._world: tuple[object, ...] = ()
         self._undecided: dict[PlaceableRequest, None] = {}
@@ -93,10 +92,6 @@ class FamilyScheduler:
         self._hand_over, self._inbox = trio.open_memory_channel[FamilyRequest](INBOX_CAPACITY)
 
     # What the server asks for.
-
-    def next_serial(self) -> int:
-        self._serial += 1
-        return self._serial
 
     def submit(self, request: FamilyRequest) -> bool:
         """Hand a request over; ``False`` if the channel is full and `wait_submit` has to be awaited."""
@@ -313,15 +308,10 @@ class FamilyScheduler:
         if self.draining:
             raise shutting_down()
         device = DeviceTask(row, self._make_unit(row), self._context)
+        # Known before it is adopted: a drain that begins meanwhile stops it too.
         self.devices[row.id] = device
         await devices.start(device.run, name=f"device {row.path}")
-        self._stop_if_draining(device)
         return device
-
-    def _stop_if_draining(self, device: DeviceTask) -> None:
-        """A drain that began while `device` was adopted has not seen it."""
-        if self.draining:
-            device.stop()
 
     async def _notify(self, request: NotifyRequest, devices: trio.Nursery) -> None:
         resource = request.body.resource

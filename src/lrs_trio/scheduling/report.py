@@ -42,8 +42,12 @@ def family_status(family: FamilyScheduler) -> dict[str, object]:
     """The family's part of `lrs status`; ages are seconds, sizes bytes."""
     now = trio.current_time()
     kinds = (RequestKind.WRITE, RequestKind.READ, RequestKind.FORMAT)
+    # Directories of one filesystem share a volume, which counts once.
+    volumes = {id(device.state.volume): device.state.volume for device in family.devices.values() if device.medium}
     return {
         "family": family.family.label,
+        "volumes": len(volumes),
+        "free": sum(volume.free for volume in volumes.values()),
         "queued": {kind.name.lower(): family.queue.count(kind) for kind in kinds},
         "waiting": [
             {
