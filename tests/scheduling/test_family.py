@@ -733,3 +733,19 @@ async def test_one_failing_directory_among_four_does_not_slow_the_others(autojum
             assert house.site.medium(path).stats.nb_obj == counts[path]
         assert device(house, paths[0]).state.grants == set()
         assert [device(house, path).state.status for path in paths[1:]] == [DeviceStatus.MOUNTED] * 3
+
+
+async def test_a_device_that_hangs_does_not_keep_the_others_from_starting(autojump_clock: MockClock) -> None:
+    site = Site()
+    site.add(A)
+    site.add(B).seconds["open"] = 100.0
+    begun = trio.current_time()
+    async with house_of(site=site) as house:
+        assert trio.current_time() - begun < 100
+        client = house.connect()
+        client.write(1, id=1)
+        await client.granted(1)
+        assert house.family.devices[device_id(B)].state.status is DeviceStatus.ADOPTING
+        await trio.sleep(100)
+        client.read(B, id=2)
+        assert isinstance(await client.answer(2), ReadGranted)

@@ -81,12 +81,13 @@ class DeviceTask:
         )
         self.space = Space(0, 0)
         self.health = settings.max_health
+        self.settled = trio.Event()
+        """Adopted, refused, or waiting for another owner."""
         self.ended = trio.Event()
         self._unit = unit
         self._context = context
         self._held: list[tuple[LockType, ResourceId]] = []
         self._adoption = trio.CancelScope()
-        self._started = False
         self._failure_settled = False
         # One place is enough: a bell that has been rung already needs no second ring.
         self._bell, self._rung = trio.open_memory_channel[None](1)
@@ -185,8 +186,9 @@ class DeviceTask:
     async def _adopt(self, task_status: trio.TaskStatus[None]) -> None:
         """Find out what is there, take the locks, and make the medium usable."""
         await self._lock(LockType.DEVICE, self.id, task_status)
-        identity = await self._unit.drive.query(self.row)
-        name = await self._unit.library.lookup(self.row)
+        with self._deadline("look-up"):
+            identity = await self._unit.drive.query(self.row)
+            name = await self._unit.library.lookup(self.row)
         if name is None:
             raise LrsError(errno.ENOMEDIUM, f"{self.row.path}: there is no medium in this device")
         medium = ResourceId(self.id.family, name, self.id.library)
@@ -222,8 +224,8 @@ class DeviceTask:
         self.waiting_for = ""
 
     def _tell_started(self, task_status: trio.TaskStatus[None]) -> None:
-        if not self._started:
-            self._started = True
+        if not self.settled.is_set():
+            self.settled.set()
             task_status.started()
 
     def _refuse(self, error: OSError) -> None:

@@ -54,6 +54,9 @@ INBOX_CAPACITY = 256
 this only absorbs bursts; when it is full, the task that hands over waits, and no reader does."""
 
 
+PATIENCE_SECONDS = 10.0
+"""How long the start of the daemon waits for its devices: a filesystem that hangs must not keep the others."""
+
 ENDINGS = {
     RequestState.ANSWERED: EventKind.ALLOCATION_GRANTED,
     RequestState.REFUSED: EventKind.ALLOCATION_REFUSED,
@@ -125,13 +128,15 @@ class FamilyScheduler:
     ) -> None:
         """Start the family's devices in `devices`, then serve until `close`.
 
-        Started once every device is adopted, refused or waiting for a lock.
+        Started once every device is adopted, refused or waiting for a lock; one that hangs is not waited
+        for and joins when it is ready.
         """
         rows = await self._dss.execute(ReadDevices(self.family, self._owner.host))
-        async with trio.open_nursery() as starting:
-            for row in rows:
-                if row.device.adm_status is AdmStatus.UNLOCKED:
-                    starting.start_soon(self._start_device, row.device, devices)
+        for row in rows:
+            if row.device.adm_status is AdmStatus.UNLOCKED:
+                device = self._make_device(row.device)
+                devices.start_soon(device.run, name=f"device {row.device.path}")
+        await self._wait_settled()
         task_status.started()
         try:
             async with trio.open_nursery() as nursery:
@@ -304,12 +309,24 @@ class FamilyScheduler:
 
     # Devices and media that change while the daemon runs.
 
+    async def _wait_settled(self) -> None:
+        with trio.move_on_after(PATIENCE_SECONDS):
+            for device in tuple(self.devices.values()):
+                await device.settled.wait()
+        for device in self.devices.values():
+            if not device.settled.is_set():
+                log.warning("device does not answer; starting without it", device=device.row.path)
+
+    def _make_device(self, row: Device) -> DeviceTask:
+        device = DeviceTask(row, self._make_unit(row), self._context)
+        self.devices[row.id] = device
+        return device
+
     async def _start_device(self, row: Device, devices: trio.Nursery) -> DeviceTask:
         if self.draining:
             raise shutting_down()
-        device = DeviceTask(row, self._make_unit(row), self._context)
         # Known before it is adopted: a drain that begins meanwhile stops it too.
-        self.devices[row.id] = device
+        device = self._make_device(row)
         await devices.start(device.run, name=f"device {row.path}")
         return device
 
