@@ -8,6 +8,7 @@ import pytest
 
 from lrs_trio.cli.command import fill_in, root_variables
 from tests.cli.conftest import ENVIRONMENT, TIMEOUT_S
+from tests.processes import child
 
 RUNNER = """
 import fcntl, os, sys, termios
@@ -63,7 +64,7 @@ def test_a_command_that_is_not_there() -> None:
 
 def test_a_signal_goes_to_the_command_and_leaves_us_alive() -> None:
     script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"
-    with subprocess.Popen(
+    with child(
         [sys.executable, "-c", RUNNER, "sh", "-c", script], stdout=subprocess.PIPE, env=ENVIRONMENT, text=True
     ) as process:
         assert process.stdout is not None
@@ -84,7 +85,7 @@ def test_ctrl_c_reaches_the_command_once() -> None:
     )
     master, slave = os.openpty()
     try:
-        with subprocess.Popen(
+        with child(
             [sys.executable, "-c", RUNNER, "--terminal", sys.executable, "-c", script],
             stdin=slave,
             stdout=subprocess.PIPE,
@@ -101,7 +102,7 @@ def test_ctrl_c_reaches_the_command_once() -> None:
 
 
 def test_the_command_dies_with_us() -> None:
-    with subprocess.Popen(
+    with child(
         [sys.executable, "-c", RUNNER, "sh", "-c", "echo ready; exec sleep 600"],
         stdout=subprocess.PIPE,
         env=ENVIRONMENT,

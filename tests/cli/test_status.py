@@ -17,6 +17,7 @@ from lrs_trio.client import connect
 from lrs_trio.wire.codec import encode_request, encode_response
 from lrs_trio.wire.messages import Ping, Pong, Request, Response
 from tests.cli.conftest import ENVIRONMENT, TIMEOUT_S, Lrs, command_line
+from tests.processes import child
 
 TELLS_MODULES = (
     "import atexit, sys; from lrs_trio.cli.lrs import main; "
@@ -57,7 +58,7 @@ def test_ping_knows_a_daemon_from_another_program(site: DemoSite, lrs: Lrs, answ
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(site.socket))
         listener.listen()
-        with subprocess.Popen(command_line(site, "ping"), stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+        with child(command_line(site, "ping"), stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
             connection, _ = listener.accept()
             with connection:
                 connection.recv(100)
@@ -127,11 +128,11 @@ def test_shell_completion_knows_the_commands(lrs: Lrs) -> None:
 
 def test_ctrl_c_is_no_traceback(directories: tuple[Path, ...], site: DemoSite) -> None:
     holder = command_line(site, "exec", "--write", "1", "--copies", "2", "--", "sh", "-c", "echo ready; cat")
-    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT) as process:
+    with child(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         waiting = command_line(site, "dir", "lock", directories[0])
-        with subprocess.Popen(waiting, stderr=subprocess.PIPE, env=ENVIRONMENT) as lock:
+        with child(waiting, stderr=subprocess.PIPE, env=ENVIRONMENT) as lock:
             with connect(site.socket) as client:
                 while not any(device["stopping"] for device in client.status()["families"][0]["devices"]):
                     pass
@@ -147,7 +148,7 @@ def test_version(lrs: Lrs) -> None:
 
 
 def test_a_reader_that_leaves_is_no_error(directories: tuple[Path, ...], site: DemoSite) -> None:
-    with subprocess.Popen(
+    with child(
         [sys.executable, "-m", "lrs_trio.cli.lrs", "--config", str(site.config), "stats"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -35,6 +35,7 @@ from tests.daemon.conftest import (
     serving,
     write,
 )
+from tests.processes import child
 
 ELSEWHERE = LockOwner("elsewhere", 1)
 
@@ -63,7 +64,7 @@ def weaken(site: Site) -> None:
 @contextmanager
 def somebody() -> Iterator[subprocess.Popen[bytes]]:
     """A process that lives until it is killed."""
-    with subprocess.Popen(["sleep", "1000"]) as process:
+    with child(["sleep", "1000"]) as process:
         try:
             yield process
         finally:

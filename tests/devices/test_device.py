@@ -33,6 +33,7 @@ from tests.fakes.site import (
     run_virtual,
     waiter,
 )
+from tests.processes import child
 
 A = "/srv/a"
 
@@ -51,7 +52,7 @@ def settled_books(device: DeviceTask, count: int) -> None:
 @pytest.fixture
 def living() -> Iterator[subprocess.Popen[bytes]]:
     """A process that lives until its input is closed."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+    with child([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         yield process
 
 
