@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import trio
@@ -531,13 +532,16 @@ async def test_news_that_nobody_waits_for_is_not_answered(autojump_clock: MockCl
         assert (admin.responses, house.family.devices) == ([], {})
 
 
-async def test_a_medium_that_is_locked_meanwhile_is_not_given_to_who_waits(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("change", [{"adm_status": AdmStatus.LOCKED}, {"get": False}])
+async def test_a_medium_that_is_locked_meanwhile_is_not_given_to_who_waits(
+    change: dict[str, Any], autojump_clock: MockClock
+) -> None:
     async with house_of(A, B, settings=ONE) as house:
         holder = await reader_of(house, A)
         waiting, admin = house.connect(), house.connect()
         waiting.read(A)
         await house.settle()
-        house.site.dss.media[medium_id(A)] = replace(house.site.medium(A), adm_status=AdmStatus.LOCKED)
+        house.site.dss.media[medium_id(A)] = replace(house.site.medium(A), **change)
         admin.notify(UPDATE, A)
         assert await admin.answer(1) == Notified(medium_id(A))
         assert await waiting.answer(1) == refused(RequestKind.READ, errno.EPERM)

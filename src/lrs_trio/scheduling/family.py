@@ -15,7 +15,7 @@ import trio
 from lrs_trio.devices.device import DeviceContext, DeviceTask
 from lrs_trio.devices.grant import GrantState
 from lrs_trio.devices.state import DeviceStatus, Volume
-from lrs_trio.dss.operations import Dss, ReadDevice, ReadDevices, ReadMedium
+from lrs_trio.dss.operations import Dss, MediumRow, ReadDevice, ReadDevices, ReadMedium
 from lrs_trio.errors import LrsError, describe
 from lrs_trio.events import EventKind, Events
 from lrs_trio.model import AdmStatus, Device, Family, LockOwner, NotifyOperation, RequestKind, ResourceId
@@ -185,16 +185,23 @@ class FamilyScheduler:
     async def _look_up(self, request: PlaceableRequest, media: list[ResourceId]) -> None:
         """Find out why media that are in no device here cannot be had, so that the refusal is exact."""
         for medium in media:
-            row = await self._dss.execute(ReadMedium(medium))
-            error: LrsError | None = None
-            if row is None:
-                error = LrsError(errno.ENXIO, f"{medium}: the DSS does not know this medium")
-            elif isinstance(request, Allocation) and isinstance(request.body, ReadAllocation):
-                error = read_error(request.body.operation, row.medium)
-            if error is None and row is not None and row.lock is not None and row.lock.owner.host != self._owner.host:
-                error = LrsError(errno.EALREADY, f"{medium}: is in use on host {row.lock.owner.host}")
-            request.absent[medium] = error or LrsError(errno.ENODEV, f"{medium}: is in no usable device of this host")
+            try:
+                row = await self._dss.execute(ReadMedium(medium))
+                request.absent[medium] = self._why_absent(request, medium, row)
+            except LrsError as error:
+                request.absent[medium] = error
         self._admit(request)
+
+    def _why_absent(self, request: PlaceableRequest, medium: ResourceId, row: MediumRow | None) -> LrsError:
+        if row is None:
+            return LrsError(errno.ENXIO, f"{medium}: the DSS does not know this medium")
+        if isinstance(request, Allocation) and isinstance(request.body, ReadAllocation):
+            error = read_error(request.body.operation, row.medium)
+            if error is not None:
+                return error
+        if row.lock is not None and row.lock.owner.host != self._owner.host:
+            return LrsError(errno.EALREADY, f"{medium}: is in use on host {row.lock.owner.host}")
+        return LrsError(errno.ENODEV, f"{medium}: is in no usable device of this host")
 
     def _admit(self, request: PlaceableRequest) -> None:
         """Queue a request; the next pass places it, lets it wait, or refuses what can never be served."""
@@ -396,6 +403,8 @@ class FamilyScheduler:
             if device.medium_id == resource:
                 device.medium_changed(row.medium)
                 self._replan(device)
+        # Its flags may be others now: whoever waits for it is looked at anew.
+        self._world = ()
         self.look()
 
     def _replan(self, device: DeviceTask) -> None:
