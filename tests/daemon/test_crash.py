@@ -17,5 +17,6 @@ def test_nothing_acknowledged_is_missing_after_kills_and_drains() -> None:
         soak.run(4)
     assert soak.totals.problems == []
     assert soak.totals.kills == 4
-    assert soak.totals.drains == 1
+    # One on purpose; the one that is to be killed on its way may be faster than the kill.
+    assert soak.totals.drains in (1, 2)
     assert len(soak.totals.acknowledged) > 0
