@@ -39,7 +39,9 @@ def watched() -> Watched:
 
 def test_all_request_counters_are_there_from_the_start(watched: Watched) -> None:
     names = [
-        (entry["name"], entry["tags"]) for entry in json.loads(watched.stats.dump()) if "STATUS" not in entry["tags"]
+        (entry["name"], entry["tags"])
+        for entry in json.loads(watched.stats.dump("req"))
+        if "STATUS" not in entry["tags"]
     ]
     kinds = ("READ", "WRITE", "FORMAT", "RELEASE", "NOTIFY", "PING", "MONITOR", "CONFIGURE", "STAT")
     assert names == [
@@ -145,3 +147,9 @@ def test_following_ends(watched: Watched) -> None:
     watched.stop()
     watched.events.emit(EventKind.REQUEST_RECEIVED, request="PING")
     assert watched.value("req.count", "request=PING") == 0
+
+
+def test_what_is_not_the_protocol_is_counted(watched: Watched) -> None:
+    watched.emit(EventKind.PROTOCOL_ERROR)
+    watched.emit(EventKind.PROTOCOL_ERROR)
+    assert watched.value("conn.protocol_errors", "") == 2

@@ -13,6 +13,7 @@ from trio.testing import MockClock
 
 from lrs_trio.devices.device import DeviceTask
 from lrs_trio.devices.state import DeviceStatus
+from lrs_trio.events import EventKind
 from lrs_trio.model import AdmStatus, FsStatus, LockOwner, LockType, NotifyOperation, RequestKind
 from lrs_trio.scheduling.requests import Allocation
 from lrs_trio.wire.messages import Failed, Formatted, Notified, ReadAllocation, ReadGranted, Request, WriteGranted
@@ -753,3 +754,15 @@ async def test_a_device_that_hangs_does_not_keep_the_others_from_starting(autoju
         await trio.sleep(100)
         client.read(B, id=2)
         assert isinstance(await client.answer(2), ReadGranted)
+
+
+async def test_a_device_that_was_locked_is_an_event_once_it_has_ended(autojump_clock: MockClock) -> None:
+    async with house_of(A) as house:
+        holder = await reader_of(house, A)
+        admin = house.connect()
+        admin.notify(LOCK, A)
+        await house.settle()
+        assert EventKind.DEVICE_LOCKED not in [event.kind for event in house.site.seen]
+        give_back(holder, A)
+        await admin.answer(1)
+        assert [event.kind for event in house.site.seen].count(EventKind.DEVICE_LOCKED) == 1

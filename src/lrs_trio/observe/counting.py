@@ -82,6 +82,7 @@ class _Counting:
         self._to_sync_extents = stats.counter("req", "tosync_extents", release)
         self._no_sync_media = stats.counter("req", "nosync_media_cnt", release)
         self._no_sync_size = stats.counter("req", "nosync_size", release)
+        self._protocol_errors = stats.counter("conn", "protocol_errors")
 
     def note(self, event: Event) -> None:
         match event.kind:
@@ -96,6 +97,8 @@ class _Counting:
             case EventKind.RELEASE_NO_SYNC:
                 self._no_sync_media.add()
                 self._no_sync_size.add(event.size)
+            case EventKind.PROTOCOL_ERROR:
+                self._protocol_errors.add()
             case EventKind.DEVICE_REMOVED:
                 if self._devices.pop((event.family, event.device), None) is not None:
                     self._stats.unregister("dev", {"family": event.family, "device": event.device})

@@ -379,6 +379,7 @@ class FamilyScheduler:
         device = self.devices.get(resource)
         if device is not None:
             await self._end_device(device)
+            self._events.emit(EventKind.DEVICE_LOCKED, family=self.family.label, device=resource.name)
 
     async def _unlock_device(self, resource: ResourceId, devices: trio.Nursery) -> None:
         device = self.devices.get(resource)

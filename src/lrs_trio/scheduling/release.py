@@ -63,9 +63,9 @@ class ReleaseRequest:
         """
         error: OSError | None = None
         released: list[tuple[Grant, ReleasedMedium]] = []
+        taken: set[Grant] = set()
         for element in self._body.media:
-            before = [earlier for earlier, _ in released]
-            grant = self.client.holdings.find(element.medium, self._kind_of_grant(), apart_from=before)
+            grant = self.client.holdings.find(element.medium, self._kind_of_grant(), apart_from=taken)
             if grant is None:
                 error = error or self._not_held(element.medium, is_attached(element.medium))
                 continue
@@ -73,6 +73,7 @@ class ReleaseRequest:
                 self.client.holdings.remove(grant)
             if element.rc != 0 and element.to_sync:
                 error = error or LrsError(abs(element.rc), f"{element.medium}: the client reported an error")
+            taken.add(grant)
             released.append((grant, element))
         if error is not None:
             log.info("release failed", client=str(self.client), error=describe(error))
