@@ -75,19 +75,34 @@ def refuse_unknown_schema(db: apsw.Connection, path: str, migrations: Sequence[M
     Raises:
         LrsError: EINVAL, they are not.
     """
-    found, known = schema_version(db), migrations[-1].version
+    found, tables = _look(db)
+    known = migrations[-1].version
     if found > known:
         raise LrsError(
             errno.EINVAL,
             f"DSS {path}: its schema has version {found}, this lrs-trio knows versions up to {known}; "
             "upgrade lrs-trio on this host, or put back the copy of the DSS made before it was upgraded",
         )
-    if found == 0 and db.execute("SELECT count(*) FROM sqlite_schema").get:
+    if found == 0 and tables:
         raise LrsError(
             errno.EINVAL,
             f"DSS {path}: this SQLite database holds tables of another program and no schema_info; "
             "name the DSS file of lrs-trio, or a file that does not exist yet",
         )
+
+
+def _look(db: apsw.Connection) -> tuple[int, int]:
+    """The version of the schema and the number of tables, both of one moment.
+
+    Another process may be making the schema: without a transaction around them, the version could be
+    that of before and the tables those of after.
+    """
+    db.execute("BEGIN")
+    try:
+        tables: int = db.execute("SELECT count(*) FROM sqlite_schema").get
+        return schema_version(db), tables
+    finally:
+        db.execute("ROLLBACK")
 
 
 def schema_version(db: apsw.Connection) -> int:
