@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint proto notes bench soak lock clean
+.PHONY: help venv postgresql demo test lint proto schema notes bench soak lock clean
 
 export PYTHON
 PY := .venv/bin/python
@@ -21,10 +21,14 @@ help: ## show the targets
 venv: ## make .venv, with lrs and lrsd in its bin
 	@requirements/venv.sh
 
+# Of tests and benchmarks: each starts its own.
+postgresql:
+	@requirements/postgresql.sh
+
 demo: venv ## the main job on temporary directories: a daemon, a crowd of clients, a summary
 	@.venv/bin/lrs demo
 
-test: venv ## all tests (under 10 minutes)
+test: venv postgresql ## all tests (under 10 minutes)
 	@$(PY) -m pytest -q $(PYTEST_ARGS)
 
 lint: venv ## style, types, floors, and generated code being current
@@ -43,17 +47,23 @@ lint: venv ## style, types, floors, and generated code being current
 proto: venv ## generate the protobuf code anew
 	$(PROTOC) --python_out=src/lrs_trio/wire --pyi_out=src/lrs_trio/wire proto/lrs.proto
 
+schema: venv postgresql ## describe anew the PostgreSQL schema, for lrs dss check
+	@$(PY) -m tests.dss.postgres.write_description
+
 notes: venv ## design-note item -> tests; fails when an item has none
 	@$(PY) -m tests.note_coverage
 
-bench: venv ## releases per sync, cycles per second
+bench: venv postgresql ## cycles per second on both kinds of DSS, beside what is possible here (5 minutes)
 	@$(PY) -m benchmarks
 
-soak: venv ## the long run: the daemon killed fifty times under load
+soak: venv postgresql ## long runs under load: the daemon killed fifty times, PostgreSQL restarted every second
 	@$(PY) -m benchmarks.soak
+	@$(PY) -m benchmarks.soak --dss postgres
+	@$(PY) -m benchmarks.restarts
+	@$(PY) -m benchmarks.restarts --vary
 
 lock: venv ## pin the newest fitting requirements, for all supported Pythons, by hash
-	.venv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
+	.venv/bin/uv pip compile pyproject.toml --extra dev --extra postgres --universal --python-version 3.11 --upgrade \
 		--generate-hashes --no-header --quiet --output-file requirements/lock.txt
 
 clean: ## remove .venv and everything else that is not source

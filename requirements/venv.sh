@@ -63,7 +63,7 @@ python=$(find_python)
 wanted=$(
     pwd
     "$python" -c 'import sys; print(sys.executable, sys.version)'
-    sha256sum requirements/lock.txt pyproject.toml src/lrs_trio/__init__.py
+    sha256sum requirements/lock.txt pyproject.toml src/lrs_trio/__init__.py bin/lrsd-phobos
 )
 current() { [ -x .venv/bin/python ] && [ "$wanted" = "$(cat .venv/made-from 2>/dev/null)" ]; }
 

@@ -141,3 +141,97 @@ def test_a_symbolic_link_is_not_followed(tmp_path: Path, path: Path) -> None:
     with pytest.raises(LrsError):
         FileLock(path, "the shed").acquire()
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_file_to_be_removed_is_there_as_long_as_the_lock(path: Path) -> None:
+    lock = FileLock(path, "the shed", remove=True)
+    for _ in range(2):
+        with lock:
+            assert path.read_text() == f"{os.getpid()}\n"
+            with pytest.raises(AlreadyRunningError):
+                FileLock(path, "the shed", remove=True).acquire()
+        assert not path.exists()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_removed_between_opening_and_locking_is_not_the_lock(
+    path: Path, monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    flock = fcntl.flock
+    removals = iter([True, True])
+
+    def flock_too_late(descriptor: int, operation: int) -> None:
+        if next(removals, False):
+            path.unlink()
+            if replaced:
+                path.touch()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_too_late)
+    descriptors = os.listdir("/proc/self/fd")
+    with FileLock(path, "the shed", remove=True):
+        assert path.read_text() == f"{os.getpid()}\n"
+        with pytest.raises(AlreadyRunningError, match=f"pid {os.getpid()} "):
+            FileLock(path, "the shed", remove=True).acquire()
+    assert not path.exists()
+    assert os.listdir("/proc/self/fd") == descriptors
+
+
+CONTENDER = """
+import os, sys
+from lrs_trio.errors import AlreadyRunningError
+from lrs_trio.lockfile import FileLock
+path, wanted = sys.argv[1], 200
+print("held", flush=True)
+sys.stdin.read(1)
+while wanted:
+    lock = FileLock(path, "the shed", remove=True)
+    try:
+        lock.acquire()
+    except AlreadyRunningError:
+        continue
+    os.close(os.open(path + ".inside", os.O_CREAT | os.O_EXCL))  # fails where two are inside
+    os.unlink(path + ".inside")
+    lock.release()
+    wanted -= 1
+"""
+
+
+def test_of_those_who_remove_the_file_one_at_a_time_has_the_lock(path: Path) -> None:
+    contenders = [start_holder(path, CONTENDER) for _ in range(3)]
+    try:
+        for contender in contenders:
+            assert contender.stdin is not None
+            contender.stdin.write("!")
+            contender.stdin.flush()
+        for contender in contenders:
+            contender.communicate(timeout=60)
+        assert [contender.returncode for contender in contenders] == [0, 0, 0]
+    finally:
+        for contender in contenders:
+            contender.kill()
+    assert not path.exists()
+
+
+def test_what_a_killed_process_has_left_is_removed_by_the_next(path: Path) -> None:
+    child = start_holder(path, HOLDER.replace('"the shed"', '"the shed", remove=True'))
+    child.kill()
+    child.communicate()
+    assert path.read_text() == f"{child.pid}\n"
+
+    with FileLock(path, "the shed", remove=True):
+        assert path.read_text() == f"{os.getpid()}\n"
+    assert not path.exists()
+
+
+def test_somebody_elses_file_is_not_removed(path: Path) -> None:
+    with FileLock(path, "the shed", remove=True):
+        path.unlink()
+        path.write_text("theirs")
+    assert path.read_text() == "theirs"
+
+
+def test_a_file_that_has_gone_already_is_no_error(path: Path) -> None:
+    with FileLock(path, "the shed", remove=True):
+        path.unlink()
+    assert not path.exists()

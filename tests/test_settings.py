@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
@@ -106,9 +107,12 @@ def test_text_becomes_what_the_key_takes() -> None:
     assert settings.families.dir == FamilySettings(sync_while_io=False, sync=SyncSettings(bytes=12345))
 
 
-def test_an_empty_group_takes_back_what_the_file_says(file: Path) -> None:
-    file.write_text("[server]\nsocket_group = 'archive'\n")
-    assert load_settings(file, {}, ["server.socket_group="]).server.socket_group is None
+def test_an_empty_group_or_lock_file_takes_back_what_the_file_says(file: Path) -> None:
+    file.write_text("[server]\nsocket_group = 'archive'\nlock_file = '/run/lock/lrs'\n")
+    assert load_settings(file, {}).server.lock_file == Path("/run/lock/lrs")
+    server = load_settings(file, {}, ["server.socket_group=", "server.lock_file="]).server
+    assert server.socket_group is None
+    assert server.lock_file is None
 
 
 # What the values mean
@@ -126,12 +130,44 @@ def test_the_socket_mode_is_octal(text: str, mode: int) -> None:
 
 @pytest.mark.parametrize("url", ["sqlite:///var/dss", "sqlite:////var/dss"])
 def test_the_dss_url_names_a_file(url: str) -> None:
-    assert DssSettings(url=url).path == Path("/var/dss")
+    dss = DssSettings(url=url)
+    assert dss.path == Path("/var/dss")
+    assert not dss.is_postgres
+    assert dss.shown == url
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://phobos:secret@db1/phobos", "postgresql://phobos@db1/phobos"),
+        ("postgres://phobos@db1:5433,db2/phobos", "postgres://phobos@db1:5433,db2/phobos"),
+        ("postgresql://:secret@db1", "postgresql://@db1"),
+        ("postgresql:///phobos?host=/run/postgresql", "postgresql:///phobos?host=/run/postgresql"),
+        ("postgresql://db1/phobos?password=secret", "postgresql://db1/phobos"),
+        ("postgresql://db1?sslkey=k&sslpassword=secret&user=u", "postgresql://db1?sslkey=k&user=u"),
+        ("postgresql://", "postgresql://"),
+    ],
+)
+def test_the_dss_url_names_a_database_and_is_shown_without_a_password(url: str, shown: str) -> None:
+    dss = DssSettings(url=url)
+    assert dss.is_postgres
+    assert dss.shown == shown
 
 
 def test_directories_are_the_family_that_is_served() -> None:
     families = FamiliesSettings(dir=FamilySettings(max_concurrent_io=2))
     assert families.served == {Family.DIR: families.dir}
+    assert FamiliesSettings(dir=FamilySettings(enabled=False)).served == {}
+
+
+@pytest.mark.parametrize("source", ["variable", "file"])
+def test_a_drain_may_last_for_ever(file: Path, source: str) -> None:
+    file.write_text("[drain]\ndeadline_s = inf\n")
+    path, environ = (file, {}) if source == "file" else (None, {"LRS_DRAIN__DEADLINE_S": "inf"})
+    settings = load_settings(path, environ)
+    assert settings.drain.deadline_s == math.inf
+    file.write_text(to_toml(settings))
+    assert load_settings(file, {}) == settings
 
 
 def test_settings_do_not_change() -> None:
@@ -142,6 +178,8 @@ def test_settings_do_not_change() -> None:
 # What is refused, and how it is said
 
 NUMBER = "a whole number from 1 to 1000000"
+COUNT = "a whole number from 1 to 4294967295"
+DATABASE = "sqlite:///absolute/path/of/the/file or postgresql://user@host/database"
 SIZE = "a number of bytes, plain or with KiB, MiB, GiB, TiB, KB, MB, GB or TB"
 
 REFUSED = [
@@ -160,26 +198,39 @@ REFUSED = [
     ("server.response_channel", "'-1'", NUMBER),
     ("server.slow_client_s", "'0'", "a number of seconds above 0"),
     ("server.slow_client_s", "'nan'", "a number of seconds above 0"),
-    ("dss.url", "'postgresql://host/db'", "sqlite:///absolute/path/of/the/file"),
-    ("dss.url", "'sqlite:///'", "sqlite:///absolute/path/of/the/file"),
-    ("dss.url", "'sqlite:///var/lib/'", "sqlite:///absolute/path/of/the/file"),
+    ("server.lock_file", "'run/lock'", "an absolute path, or empty for no such file"),
+    ("dss.url", "'mysql://host/db'", DATABASE),
+    ("dss.url", "'postgresql:/host/db'", DATABASE),
+    ("dss.url", "'sqlite:///'", DATABASE),
+    ("dss.url", "'sqlite:///var/lib/'", DATABASE),
+    ("dss.recheck_s", "'-1'", "a number of seconds, 0 or more"),
+    ("dss.recheck_s", "'inf'", "a number of seconds, 0 or more"),
+    ("families.dir.enabled", "'on'", "true or false"),
+    ("families.dir.policy", "'worst_fit'", "best_fit or first_fit"),
+    ("families.dir.locate_expiry_ms", "'-1'", "a whole number of milliseconds from 0 to 2147483647"),
     ("families.dir.max_concurrent_io", "'0'", "a whole number from 1 to 10000"),
     ("families.dir.sync_while_io", "'yes'", "true or false"),
     ("families.dir.mix_reads_and_writes", "'1'", "true or false"),
     ("families.dir.groupings", "''", "true or false"),
     ("families.dir.full_threshold_percent", "'0'", "a whole number from 1 to 99"),
     ("families.dir.full_threshold_percent", "'100'", "a whole number from 1 to 99"),
-    ("families.dir.max_health", "'0'", "a whole number from 1 to 1000"),
+    ("families.dir.max_health", "'0'", "a whole number from 1 to 2147483647"),
     ("families.dir.operation_timeout_s", "'soon'", "a number of seconds above 0"),
-    ("families.dir.sync.time_ms", "'-1'", "a whole number of milliseconds from 0 to 86400000"),
-    ("families.dir.sync.requests", "'0'", NUMBER),
+    ("families.dir.sync.time_ms", "'-1'", "a whole number of milliseconds from 0 to 4294967295"),
+    ("families.dir.sync.time_ms", "'4294967296'", "a whole number of milliseconds from 0 to 4294967295"),
+    ("families.dir.sync.requests", "'0'", COUNT),
+    ("families.dir.sync.requests", "'4294967296'", COUNT),
     ("families.dir.sync.bytes", "'0'", f"{SIZE}, at least 1"),
     ("families.dir.sync.bytes", "'1 parsec'", f"{SIZE}, at least 1"),
     ("families.dir.sync.bytes", "'9223372036854775808'", f"{SIZE}, at least 1"),
-    ("drain.deadline_s", "'inf'", "a number of seconds above 0"),
+    ("drain.deadline_s", "'0'", "a number of seconds above 0, or inf for no deadline"),
+    ("drain.deadline_s", "'-inf'", "a number of seconds above 0, or inf for no deadline"),
+    ("drain.deadline_s", "'nan'", "a number of seconds above 0, or inf for no deadline"),
     ("drain.report_s", "'-5'", "a number of seconds above 0"),
-    ("log.level", "'loud'", "debug, info, warning or error"),
-    ("log.format", "'xml'", "console or json"),
+    ("drain.report_s", "'inf'", "a number of seconds above 0"),
+    ("log.level", "'loud'", "debug, verbose, info, warning, error or off"),
+    ("log.format", "'xml'", "console, json or phobos"),
+    ("log.syslog", "'yes'", "true or false"),
 ]
 
 
@@ -210,7 +261,8 @@ def test_every_key_has_a_value_that_is_refused() -> None:
         ("server.socket_mode", "0o660", "432"),
         ("server.socket", "['/run/lrs']", "['/run/lrs']"),
         ("drain.deadline_s", "true", "True"),
-        ("drain.deadline_s", "inf", "inf"),
+        ("drain.deadline_s", "nan", "nan"),
+        ("server.lock_file", "5", "5"),
         ("host", "5", "5"),
     ],
 )
@@ -241,7 +293,7 @@ def test_an_unknown_key_names_its_source_and_the_known_ones(file: Path, key: str
 def test_a_key_below_a_value_and_a_value_for_a_table_are_refused(file: Path) -> None:
     file.write_text("server = 5\nfamilies = 'dir'\n")
     environ = {"LRS_SERVER__SOCKET": "/tmp/lrs", "LRS_DRAIN": "fast", "LRS_HOST__NAME": "x"}
-    tables = "max_connections, max_requests_per_connection, response_channel, slow_client_s"
+    tables = "max_connections, max_requests_per_connection, response_channel, slow_client_s, lock_file"
     assert sorted(problems(file, environ)) == sorted(
         [
             f"{file}: server = 5: must be a table of socket, socket_mode, socket_group, max_frame_bytes, {tables}",
@@ -272,7 +324,7 @@ def test_a_file_that_cannot_be_used_is_told_together_with_the_rest(file: Path) -
     lines = problems(file, {"LRS_LOG__FORMAT": "xml"})
     assert lines == [
         f"{file}: cannot be read: No such file or directory",
-        "LRS_LOG__FORMAT: log.format = 'xml': must be console or json",
+        "LRS_LOG__FORMAT: log.format = 'xml': must be console, json or phobos",
     ]
     file.write_text("[drain\n")
     (line,) = problems(file)
@@ -299,10 +351,22 @@ def test_what_is_shown_loads_back(file: Path) -> None:
     for settings in (
         Settings(),
         Settings(host="other", server=ServerSettings(socket_group="archive", max_frame_bytes=12345)),
+        Settings(server=ServerSettings(lock_file=Path("/run/lock/lrs")), dss=DssSettings(url="postgresql://u:p@h/d")),
         Settings(families=FamiliesSettings(dir=FamilySettings(groupings=True, sync=SyncSettings(bytes=2**40)))),
     ):
-        file.write_text(to_toml(settings))
-        assert load_settings(file, {}) == settings
+        for changes_only in (False, True):
+            file.write_text(to_toml(settings, changes_only=changes_only))
+            assert load_settings(file, {}) == settings
+
+
+def test_only_changes_are_shown_where_that_is_asked_for() -> None:
+    assert to_toml(Settings(), changes_only=True) == ""
+    sync = SyncSettings(bytes=4096)
+    settings = Settings(families=FamiliesSettings(dir=FamilySettings(sync=sync)), log=LogSettings(syslog=True))
+    assert tomllib.loads(to_toml(settings, changes_only=True)) == {
+        "families": {"dir": {"sync": {"bytes": "4KiB"}}},
+        "log": {"syslog": True},
+    }
 
 
 def test_sizes_are_shown_as_people_write_them() -> None:
@@ -316,10 +380,12 @@ def test_the_default_file_says_every_key_and_changes_nothing() -> None:
     assert load_settings(file, {}) == Settings()
     text = file.read_text()
     said = leaves(tomllib.loads(text))
-    # Two have no value that fits everywhere: they stand in a comment, and must be right there too.
-    said_in_comments = leaves(tomllib.loads(re.sub(r"^# (host|socket_group) =", r"\1 =", text, flags=re.MULTILINE)))
-    assert said_in_comments - said == {"host", "server.socket_group"}
+    # Some have no value that fits everywhere: they stand in a comment, and must be right there too.
+    uncommented = re.sub(r"^# (host|socket_group|lock_file) =", r"\1 =", text, flags=re.MULTILINE)
+    said_in_comments = leaves(tomllib.loads(uncommented))
+    assert said_in_comments - said == {"host", "server.socket_group", "server.lock_file"}
     assert said_in_comments == leaves(Settings().model_dump())
+    assert Settings.model_validate(tomllib.loads(uncommented)).server.lock_file is not None
 
 
 def test_every_key_of_the_default_file_has_a_comment() -> None:

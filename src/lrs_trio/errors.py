@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 
 class LrsError(OSError):
     """An operation that could not be done: `errno` says why to a program, the text to a person."""
@@ -20,6 +22,18 @@ class SettingsError(Exception):
 
 class DssUnavailableError(Exception):
     """The DSS did not take an operation this time; it is tried again."""
+
+
+class CommitInDoubtError(Exception):
+    """The connection to the DSS was lost during a COMMIT: whether it was done has to be looked up.
+
+    `resolve` does that: it returns the outcomes of the batch if it was committed and ``None`` if nothing
+    of it was done; while it cannot tell it raises `DssUnavailableError` and may be tried again.
+    """
+
+    def __init__(self, message: str, resolve: Callable[[], Awaitable[list[object] | None]]) -> None:
+        super().__init__(message)
+        self.resolve = resolve
 
 
 class AlreadyRunningError(LrsError):

@@ -1,7 +1,7 @@
 """A file that says, for as long as a process lives, that it holds something.
 
 The lock is the kernel's (``flock``), not the file's being there: it ends with the process, so a crash
-leaves nothing to clean, and the file itself is never deleted.
+leaves nothing to clean. The file stays, unless its owner asks for its removal.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import weakref
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -25,12 +26,14 @@ class FileLock:
         path: the lock file, made where it is missing; its directory has to be there.
         what: what is held, in words, for the error that the next process gets.
         mode: of a file that is made. Who may open the file can hold the lock.
+        remove: the file is deleted with the release, for those who look whether it is there.
     """
 
-    def __init__(self, path: str | os.PathLike[str], what: str, *, mode: int = 0o660) -> None:
+    def __init__(self, path: str | os.PathLike[str], what: str, *, mode: int = 0o660, remove: bool = False) -> None:
         self._path = os.fspath(path)
         self._what = what
         self._mode = mode
+        self._remove = remove
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
@@ -40,6 +43,17 @@ class FileLock:
             AlreadyRunningError: EEXIST, a living process holds it; the text names its pid.
             LrsError: the file cannot be made or opened.
         """
+        descriptor = self._locked()
+        while self._remove and not self._is_at_path(descriptor):
+            # Removed by its last holder between our opening and our locking: it means nothing any more.
+            os.close(descriptor)
+            descriptor = self._locked()
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._descriptor = descriptor
+        os.register_at_fork(after_in_child=_Forget(self))
+
+    def _locked(self) -> int:
         descriptor = self._open()
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,16 +68,17 @@ class FileLock:
         except BaseException:
             os.close(descriptor)
             raise
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        self._descriptor = descriptor
-        os.register_at_fork(after_in_child=_Forget(self))
+        return descriptor
 
     def release(self) -> None:
         """Let go of the lock, if this process holds it."""
         if self._descriptor is None:
             return
         os.truncate(self._descriptor, 0)
+        if self._remove and self._is_at_path(self._descriptor):
+            # While we hold the lock nobody else takes this file for his. One that stays is in nobody's way.
+            with suppress(OSError):
+                os.unlink(self._path)
         # Unlocked before it is closed: a child that is between fork and exec has a copy of the descriptor.
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         self.forget()
@@ -84,6 +99,12 @@ class FileLock:
                 f"lock file {self._path} for {self._what}: {os.strerror(number)}; "
                 f"its directory must exist and be writable for user id {os.geteuid()}",
             ) from error
+
+    def _is_at_path(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._path, follow_symlinks=False), os.fstat(descriptor))
+        except OSError:
+            return False
 
     def __enter__(self) -> Self:
         self.acquire()
