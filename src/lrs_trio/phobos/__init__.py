@@ -1,0 +1,1 @@
+"""What is Phobos's own: its configuration, and how that becomes our settings."""
