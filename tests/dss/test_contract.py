@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import trio
 
+from lrs_trio.dss.homes import open_command_home, open_daemon_home
 from lrs_trio.dss.operations import (
     AppendLog,
     DeleteDirectory,
@@ -17,6 +19,8 @@ from lrs_trio.dss.operations import (
     LogEntry,
     MediumRow,
     MediumUpdate,
+    Operation,
+    ReadChangedMedia,
     ReadDevice,
     ReadDevices,
     ReadHealthLog,
@@ -43,6 +47,7 @@ from lrs_trio.model import (
     ResourceId,
     lock_id,
 )
+from lrs_trio.settings import DssSettings
 
 from .samples import COMMAND, DAEMON, ELSEWHERE, HOST, LIBRARY, device_id, directory, log_entry, medium_id
 
@@ -89,6 +94,18 @@ async def test_what_is_not_there_reads_as_none(dss: Dss) -> None:
     assert await dss.execute(ReadDevices()) == ()
     assert await dss.execute(ReadMedia()) == ()
     assert await dss.execute(ReadLocks()) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "library"), [("/srv/a\0", LIBRARY), ("/srv/a", "\0"), ("", ""), ("x" * 10_000, LIBRARY)]
+)
+async def test_names_that_nothing_can_have_read_as_none(dss: Dss, name: str, library: str) -> None:
+    """Clients may ask for anything."""
+    await dss.execute(directory("/srv/a"))
+    asked = ResourceId(Family.DIR, name, library)
+    assert await dss.execute(ReadDevice(asked)) is None
+    assert await dss.execute(ReadMedium(asked)) is None
+    assert await dss.execute(SetDeviceStatus(asked, AdmStatus.LOCKED)) is False
 
 
 async def test_devices_and_media_are_listed_by_id_family_and_host(dss: Dss) -> None:
@@ -367,6 +384,159 @@ async def test_only_the_very_rows_given_are_deleted(dss: Dss) -> None:
     assert await dss.execute(DeleteLocks((a, replace(b, timestamp=b.timestamp - 1)))) == 1
 
     assert await dss.execute(ReadLocks()) == (b, c)
+
+
+# Media that others change
+
+
+async def change_beside(settings: DssSettings, *operations: Operation[Any]) -> None:
+    """What a command does on a connection of its own, in one transaction."""
+
+    def change() -> None:
+        with open_command_home(settings) as home:
+            assert not [outcome for outcome in home.commit(operations) if isinstance(outcome, LrsError)]
+
+    await trio.to_thread.run_sync(change)
+
+
+async def held(dss: Dss, *paths: str) -> tuple[ResourceId, ...]:
+    """Media that are known, locked by the daemon, and looked up once: none of them is news any more."""
+    media = tuple(map(medium_id, paths))
+    for path in paths:
+        await dss.execute(directory(path))
+        await dss.execute(TakeLock(LockType.MEDIA, medium_id(path), DAEMON))
+    await changed(dss, *media)
+    assert await changed(dss, *media) == {}
+    return media
+
+
+async def changed(dss: Dss, *media: ResourceId) -> dict[ResourceId, MediumRow]:
+    rows = await dss.execute(ReadChangedMedia(media, DAEMON))
+    assert list(rows) == sorted(rows, key=lambda row: row.medium.id)
+    assert {row.medium.id for row in rows} <= set(media)
+    return {row.medium.id: row for row in rows}
+
+
+async def test_media_that_nobody_has_changed_are_no_news(dss: Dss) -> None:
+    a, b = await held(dss, "/srv/a", "/srv/b")
+    for _ in range(3):
+        assert await changed(dss, b, a) == {}
+        assert await changed(dss) == {}
+
+
+async def test_media_that_were_never_looked_up_may_be_news_once(dss: Dss) -> None:
+    (a,) = await held(dss, "/srv/a")
+    await dss.execute(directory("/srv/b"))
+    await dss.execute(TakeLock(LockType.MEDIA, medium_id("/srv/b"), DAEMON))
+    assert set(await changed(dss, a, medium_id("/srv/b"))) <= {a, medium_id("/srv/b")}
+    assert await changed(dss, a, medium_id("/srv/b")) == {}
+
+
+async def test_a_medium_that_another_connection_has_changed_is_news_once(dss: Dss, dss_settings: DssSettings) -> None:
+    a, b = await held(dss, "/srv/a", "/srv/b")
+    for tags in (("one",), ("one", "two")):
+        await change_beside(dss_settings, UpdateMedia((MediumUpdate(a, tags=tags),)))
+        news = await changed(dss, a, b)
+        assert news[a].medium.tags == tags
+        assert news[a].lock == await lock_on(dss, LockType.MEDIA, a)
+        assert await changed(dss, a, b) == {}
+
+
+async def test_a_change_is_news_for_each_that_is_asked_for_later(dss: Dss, dss_settings: DssSettings) -> None:
+    """The answer about one medium does not use up what there is to say of another."""
+    a, b = await held(dss, "/srv/a", "/srv/b")
+    changes = tuple(MediumUpdate(medium, put=False) for medium in (a, b))
+    await change_beside(dss_settings, UpdateMedia(changes))
+    assert not (await changed(dss, a))[a].medium.put
+    assert not (await changed(dss, a, b))[b].medium.put
+
+
+async def test_what_was_changed_here_is_no_news(dss: Dss) -> None:
+    a, b = await held(dss, "/srv/a", "/srv/b")
+    await update(dss, MediumUpdate(a, add_objects=1, add_logical=10, tags=("t",)))
+    await dss.execute(SetDeviceStatus(device_id("/srv/a"), AdmStatus.UNLOCKED))
+    await dss.execute(AppendLog(log_entry(0)))
+    assert await changed(dss, a, b) == {}
+
+
+async def test_a_change_of_another_is_not_hidden_by_one_of_ours(dss: Dss, dss_settings: DssSettings) -> None:
+    """It is in the answer to our own change, or is news afterwards."""
+    (a,) = await held(dss, "/srv/a")
+    await change_beside(dss_settings, UpdateMedia((MediumUpdate(a, tags=("theirs",)),)))
+    (own,) = await dss.execute(UpdateMedia((MediumUpdate(a, add_objects=1),)))
+    assert own is not None
+    news = await changed(dss, a)
+    assert own.tags == ("theirs",) or news[a].medium.tags == ("theirs",)
+
+
+async def test_a_change_that_was_rolled_back_is_no_news(dss: Dss, dss_settings: DssSettings) -> None:
+    (a,) = await held(dss, "/srv/a")
+    refused = MediumUpdate(a, put=False), MediumUpdate(a, fs_label="x" * 33)
+
+    def try_in_vain() -> None:
+        with open_command_home(dss_settings) as home, pytest.raises(LrsError):
+            home.execute(UpdateMedia(refused))
+
+    await trio.to_thread.run_sync(try_in_vain)
+    assert all(row.medium.put for row in (await changed(dss, a)).values())
+    assert await changed(dss, a) == {}
+
+
+@pytest.mark.parametrize("holder", [None, COMMAND, ELSEWHERE])
+async def test_a_medium_whose_lock_is_not_held_is_news_each_time(
+    dss: Dss, dss_settings: DssSettings, holder: LockOwner | None
+) -> None:
+    a, b = await held(dss, "/srv/a", "/srv/b")
+    taken = [TakeLock(LockType.MEDIA, a, holder)] if holder is not None else []
+    await change_beside(dss_settings, ReleaseLock(LockType.MEDIA, a, DAEMON))
+    await change_beside(dss_settings, *taken)
+    for _ in range(3):
+        row = (await changed(dss, a, b))[a]
+        assert (row.lock.owner if row.lock else None) == holder
+    await change_beside(dss_settings, *[ReleaseLock(LockType.MEDIA, a, owner) for owner in [holder] if owner])
+    await dss.execute(TakeLock(LockType.MEDIA, a, DAEMON))
+    await changed(dss, a, b)
+    assert await changed(dss, a, b) == {}
+
+
+async def test_a_lock_that_was_given_back_here_makes_its_medium_news(dss: Dss) -> None:
+    a, b = await held(dss, "/srv/a", "/srv/b")
+    await dss.execute(ReleaseLock(LockType.MEDIA, a, DAEMON))
+    for _ in range(2):
+        assert (await changed(dss, a, b))[a].lock is None
+
+
+async def test_a_lock_counts_for_its_own_owner_only(dss: Dss) -> None:
+    (a,) = await held(dss, "/srv/a")
+    for _ in range(2):
+        (row,) = await dss.execute(ReadChangedMedia((a,), COMMAND))
+        assert row.lock is not None
+        assert row.lock.owner == DAEMON
+    assert await changed(dss, a) == {}
+
+
+async def test_a_medium_that_is_gone_is_left_out(dss: Dss, dss_settings: DssSettings) -> None:
+    a, b = await held(dss, "/srv/a", "/srv/b")
+    await change_beside(dss_settings, ReleaseLock(LockType.MEDIA, a, DAEMON))
+    await change_beside(dss_settings, DeleteDirectory(device_id("/srv/a"), a))
+    for _ in range(2):
+        assert a not in await changed(dss, a, b)
+    assert await changed(dss, medium_id("/srv/unknown")) == {}
+    await change_beside(dss_settings, directory("/srv/a"))
+    assert (await changed(dss, a, b))[a].lock is None
+
+
+async def test_the_reads_of_a_batch_see_its_writes(dss_settings: DssSettings) -> None:
+    """Else what a task learns could be older than what another one, which wrote at the same moment, has learnt."""
+    medium = medium_id()
+    async with open_daemon_home(dss_settings, DAEMON) as home:
+        await home.commit([directory()])
+        for number in range(1, 4):
+            reads = [ReadMedium(medium), ReadChangedMedia((medium,), DAEMON), ReadMedia()]
+            write = UpdateMedia((MediumUpdate(medium, add_objects=1),))
+            found: list[Any] = await home.commit([*reads, write])
+            row, (news,), (listed,), (written,) = found
+            assert [m.stats.nb_obj for m in (row.medium, news.medium, listed.medium, written)] == [number] * 4
 
 
 # The operation log

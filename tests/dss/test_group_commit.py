@@ -13,13 +13,14 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from lrs_trio.dss.group_commit import LONGEST_PAUSE_S, GroupCommit
+from lrs_trio.dss.group_commit import FIRST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_WAIT_S, Blockade, GroupCommit
 from lrs_trio.dss.home import ThreadedHome
-from lrs_trio.dss.operations import MediumUpdate, Operation, Outcome, ReadMedia, ReadMedium, UpdateMedia
+from lrs_trio.dss.operations import Blocked, MediumUpdate, Operation, Outcome, ReadMedia, ReadMedium, UpdateMedia
 from lrs_trio.dss.sqlite import SqliteHome
-from lrs_trio.errors import DssUnavailableError, LrsError
+from lrs_trio.errors import CommitInDoubtError, DssUnavailableError, LrsError
+from lrs_trio.model import Lock, LockOwner, LockType
 
-from .samples import directory, medium_id
+from .samples import COMMAND, ELSEWHERE, directory, medium_id
 
 COMMIT_S = 1.0
 
@@ -33,6 +34,13 @@ class FakeHome:
         self.away = False
         self.bug: Exception | None = None
         self.refuse: Callable[[Operation[Any]], bool] = lambda operation: False
+        self.holders: dict[Operation[Any], Lock] = {}
+        """Who keeps which operation from being done."""
+        self.in_doubt = 0
+        """How many of the next commits are not answered, though they are done or not done as `committed` says."""
+        self.committed = False
+        self.looked: list[float] = []
+        """When somebody asked for the fate of such a commit, which takes a second too, and fails while away."""
 
     async def commit(self, batch: Sequence[Operation[Any]]) -> list[Outcome]:
         self.attempts.append(trio.current_time())
@@ -41,11 +49,31 @@ class FakeHome:
             raise self.bug
         if self.away:
             raise DssUnavailableError("gone fishing")
+        outcomes = [self._outcome(operation) for operation in batch]
+        if self.in_doubt:
+            self.in_doubt -= 1
+            await self._leave_in_doubt(batch, outcomes)
         self.batches.append(list(batch))
-        return [
-            LrsError(errno.EEXIST, f"no {operation}") if self.refuse(operation) else f"done {operation}"
-            for operation in batch
-        ]
+        return outcomes
+
+    def _outcome(self, operation: Operation[Any]) -> Outcome:
+        if operation in self.holders:
+            return Blocked(self.holders[operation])
+        return LrsError(errno.EEXIST, f"no {operation}") if self.refuse(operation) else f"done {operation}"
+
+    async def _leave_in_doubt(self, batch: Sequence[Operation[Any]], outcomes: list[Outcome]) -> None:
+        committed = self.committed
+        if committed:
+            self.batches.append(list(batch))
+
+        async def resolve() -> list[Outcome] | None:
+            self.looked.append(trio.current_time())
+            await trio.sleep(COMMIT_S)
+            if self.away:
+                raise DssUnavailableError("still fishing")
+            return outcomes if committed else None
+
+        raise CommitInDoubtError("cut off", resolve)
 
 
 def op(name: str) -> ReadMedium:
@@ -256,6 +284,228 @@ async def test_nobody_left_to_ask_for_ends_the_attempts(
     await group.execute(op("b"))
     assert fake.batches == [[op("b")]]
     assert group.unavailable_since is None
+
+
+# Locks of others
+
+
+def held(name: str, owner: LockOwner = ELSEWHERE) -> Lock:
+    return Lock(LockType.MEDIA_UPDATE, f"{name}_legacy", owner, 0.0)
+
+
+async def test_what_a_lock_blocks_waits_while_others_go_on(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
+    fake.holders[op("a")] = held("a")
+    answered: list[tuple[str, float]] = []
+
+    async def execute(name: str) -> None:
+        await group.execute(op(name))
+        answered.append((name, trio.current_time()))
+
+    start = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(execute, "a")
+        nursery.start_soon(execute, "b")
+        await trio.sleep(20)
+        assert answered == [("b", start + COMMIT_S)]
+        nursery.start_soon(execute, "c")
+        await trio.sleep(20)
+        assert [name for name, _ in answered] == ["b", "c"]
+        assert (group.operations, group.unavailable_since) == (2, None)
+        fake.holders.clear()
+    assert [name for name, _ in answered] == ["b", "c", "a"]
+    assert group.operations == 3
+    assert not group.blockades
+
+
+async def test_attempts_at_what_is_blocked_grow_apart_up_to_the_longest_wait(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
+    fake.holders[op("a")] = held("a")
+    with trio.move_on_after(200):
+        await group.execute(op("a"))
+    ends = [start + COMMIT_S for start in fake.attempts]
+    waits = [later - earlier for earlier, later in zip(ends[:-1], fake.attempts[1:], strict=True)]
+    assert all(0 < wait <= LONGEST_WAIT_S for wait in waits)
+    assert max(waits[:3]) < min(waits[10:])
+    assert min(waits[10:]) >= LONGEST_WAIT_S / 2
+    assert len(set(waits[10:])) > 1
+
+
+async def test_blockades_tell_whose_lock_and_since_when(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
+    first, second = held("a"), held("b")
+    fake.holders |= {op("a"): first, op("a again"): first, op("b"): second}
+    assert not group.blockades
+    start = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(group.execute, op("b"))
+        await trio.sleep(10)
+        nursery.start_soon(group.execute, op("a"))
+        await trio.sleep(10)
+        nursery.start_soon(group.execute, op("a again"))
+        await trio.sleep(10)
+
+        (on_a, on_b) = group.blockades
+        assert on_b == Blockade(second, start + COMMIT_S, 1)
+        assert (on_a.lock, on_a.waiting) == (first, 2)
+        assert start + 10 < on_a.since < start + 13
+
+        # Another holder is another wait.
+        fake.holders[op("b")] = third = held("b", COMMAND)
+        await trio.sleep(10)
+        on_b = group.blockades[1]
+        assert (on_b.lock, on_b.waiting) == (third, 1)
+        assert start + 30 < on_b.since < start + 33
+        nursery.cancel_scope.cancel()
+    await trio.sleep(3)
+    assert not group.blockades
+
+
+async def test_a_blocked_waiter_that_is_cancelled_is_withdrawn(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
+    fake.holders[op("a")] = held("a")
+    with trio.move_on_after(10):
+        await group.execute(op("a"))
+    await trio.sleep(3)
+    attempts = len(fake.attempts)
+    fake.holders.clear()
+    await trio.sleep(100)
+    assert len(fake.attempts) == attempts
+    assert await group.execute(op("b")) == f"done {op('b')}"  # type: ignore[comparison-overlap]
+    assert fake.batches[-1] == [op("b")]
+
+
+async def test_a_closed_writer_waits_for_what_is_blocked(fake: FakeHome, autojump_clock: MockClock) -> None:
+    group = GroupCommit(fake, random=Random(1))
+    fake.holders[op("a")] = held("a")
+    answered: list[object] = []
+
+    async def execute() -> None:
+        answered.append(await group.execute(op("a")))
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(group.run)
+        nursery.start_soon(execute)
+        await trio.sleep(10)
+        group.close()
+        await trio.sleep(10)
+        assert answered == []
+        fake.holders.clear()
+    assert answered == [f"done {op('a')}"]
+
+
+# Commits in doubt
+
+
+async def test_a_commit_in_doubt_that_was_done_answers_and_is_not_done_again(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
+    fake.in_doubt, fake.committed = 1, True
+    fake.refuse = lambda operation: operation == op("refused")
+    answers: list[object] = []
+
+    async def execute(name: str) -> None:
+        try:
+            answers.append(await group.execute(op(name)))
+        except LrsError as error:
+            answers.append(error.errno)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(execute, "a")
+        nursery.start_soon(execute, "refused")
+    assert set(answers) == {f"done {op('a')}", errno.EEXIST}
+    assert len(fake.attempts) == len(fake.batches) == len(fake.looked) == 1
+    assert (group.transactions, group.operations, group.unavailable_since) == (1, 2, None)
+
+
+async def test_a_commit_in_doubt_that_was_not_done_is_done_again(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
+    fake.in_doubt = 1
+    assert await group.execute(op("a")) == f"done {op('a')}"  # type: ignore[comparison-overlap]
+    assert fake.batches == [[op("a")]]
+    assert (len(fake.attempts), len(fake.looked)) == (2, 1)
+    assert (group.transactions, group.unavailable_since) == (1, None)
+
+
+async def test_what_is_never_committed_is_tried_with_pauses(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
+    fake.in_doubt = 1000
+    with trio.move_on_after(60):
+        await group.execute(op("a"))
+    # An attempt and a look at its fate take a second each.
+    pauses = [later - earlier - 2 * COMMIT_S for earlier, later in zip(fake.attempts, fake.attempts[1:], strict=False)]
+    assert len(pauses) > 10
+    assert all(FIRST_PAUSE_S / 2 <= round(pause, 9) <= FIRST_PAUSE_S for pause in pauses)
+
+
+async def test_while_a_fate_is_unknown_nothing_else_is_committed(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
+    fake.in_doubt, fake.committed = 1, True
+    answered = []
+
+    async def execute(name: str) -> None:
+        await group.execute(op(name))
+        answered.append(name)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(execute, "a")
+        await trio.sleep(1.5 * COMMIT_S)
+        fake.away = True
+        nursery.start_soon(execute, "b")
+        await trio.sleep(100)
+        assert (answered, len(fake.attempts)) == ([], 1)
+        assert group.unavailable_since == fake.attempts[0] + COMMIT_S
+        looks = [later - earlier - COMMIT_S for earlier, later in zip(fake.looked, fake.looked[1:], strict=False)]
+        assert max(looks[:3]) < min(looks[8:]) <= max(looks) <= LONGEST_PAUSE_S
+        assert len(set(looks)) == len(looks)
+        fake.away = False
+    assert answered == ["a", "b"]
+    assert fake.batches == [[op("a")], [op("b")]]
+    assert group.unavailable_since is None
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_waiter_cancelled_while_in_doubt_is_withdrawn_or_its_answer_dropped(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock, committed: bool
+) -> None:
+    fake.in_doubt, fake.committed = 1, committed
+
+    async def leave() -> None:
+        with trio.move_on_after(1.5 * COMMIT_S) as scope:
+            await group.execute(op("leaves"))
+        assert scope.cancelled_caught
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(group.execute, op("stays"))
+        nursery.start_soon(leave)
+    if committed:
+        (batch,) = fake.batches
+        assert set(batch) == {op("stays"), op("leaves")}
+    else:
+        assert fake.batches == [[op("stays")]]
+
+
+async def test_who_waits_for_a_fate_when_the_writer_is_cancelled_is_told_that_it_is_not_known(
+    fake: FakeHome, autojump_clock: MockClock
+) -> None:
+    group = GroupCommit(fake, random=Random(1))
+    fake.in_doubt, fake.committed = 1, True
+    refusals: list[LrsError] = []
+    async with trio.open_nursery() as waiters, trio.open_nursery() as writer:
+        await writer.start(group.run)
+        waiters.start_soon(refusal, group, "in doubt", refusals)
+        await trio.sleep(1.5 * COMMIT_S)
+        writer.cancel_scope.cancel()
+    (error,) = refusals
+    assert error.errno == errno.ESHUTDOWN
+    assert "next start" in str(error)
 
 
 # The end

@@ -12,11 +12,14 @@ from lrs_trio.dss.books import updated_medium
 from lrs_trio.dss.operations import (
     DeleteLocks,
     DeviceRow,
+    LogEntry,
     MediumRow,
     MediumUpdate,
     Operation,
+    ReadChangedMedia,
     ReadDevice,
     ReadDevices,
+    ReadHealthLog,
     ReadLocks,
     ReadMedia,
     ReadMedium,
@@ -43,11 +46,13 @@ class FakeDss:
         self.devices: dict[ResourceId, Device] = {}
         self.media: dict[ResourceId, Medium] = {}
         self.locks: dict[tuple[LockType, str], Lock] = {}
+        self.log: list[LogEntry] = []
         self.committed: list[tuple[float, Operation[Any]]] = []
         self.refusals: dict[type[Operation[Any]], LrsError] = {}
         self.delay: Callable[[], float] = lambda: 0.0
         self._away_since: float | None = None
         self._back = trio.Event()
+        self._answered: dict[ResourceId, Medium] = {}
 
     @property
     def unavailable_since(self) -> float | None:
@@ -99,14 +104,21 @@ class FakeDss:
                 device = self.devices.get(operation.id)
                 return None if device is None else self._device_row(device)
             case ReadMedia():
-                return tuple(
-                    self._medium_row(medium)
-                    for _, medium in sorted(self.media.items())
-                    if operation.family in (None, medium.id.family)
-                )
+                return tuple(self._medium_row(id) for id in sorted(self.media) if operation.family in (None, id.family))
             case ReadMedium():
-                medium = self.media.get(operation.id)
-                return None if medium is None else self._medium_row(medium)
+                return self._medium_row(operation.id) if operation.id in self.media else None
+            case ReadChangedMedia():
+                return tuple(
+                    self._medium_row(id) for id in sorted(operation.media) if self._changed(id, operation.owner)
+                )
+            case ReadHealthLog():
+                return tuple(
+                    entry.errno
+                    for entry in self.log
+                    if (entry.device.library, entry.device.family) == (operation.library, operation.family)
+                    and operation.device in (None, entry.device.name)
+                    and operation.medium in (None, entry.medium)
+                )
             case ReadLocks():
                 return tuple(lock for lock in self.locks.values() if operation.host in (None, lock.owner.host))
             case TakeLock():
@@ -133,15 +145,22 @@ class FakeDss:
     def _update(self, update: MediumUpdate) -> Medium | None:
         if update.id not in self.media:
             return None
-        self.media[update.id] = updated_medium(self.media[update.id], update)
+        self.media[update.id] = self._answered[update.id] = updated_medium(self.media[update.id], update)
         return self.media[update.id]
+
+    def _changed(self, id: ResourceId, owner: LockOwner) -> bool:
+        if id not in self.media:
+            return False
+        lock = self.locks.get((LockType.MEDIA, lock_id(id)))
+        return self._answered.get(id) != self.media[id] or lock is None or lock.owner != owner
 
     def _take_lock(self, operation: TakeLock) -> Lock | None:
         key = operation.type, lock_id(operation.resource)
         holder = self.locks.get(key)
         ours_to_take = holder is None or (holder.is_weak and holder.owner.host == operation.owner.host)
         if ours_to_take:
-            self.locks[key] = Lock(*key, operation.owner, trio.current_time())
+            last_locate = None if holder is None else holder.last_locate
+            self.locks[key] = Lock(*key, operation.owner, trio.current_time(), last_locate=last_locate)
             return None
         return None if holder is not None and holder.owner == operation.owner else holder
 
@@ -164,5 +183,6 @@ class FakeDss:
     def _device_row(self, device: Device) -> DeviceRow:
         return DeviceRow(device, self.locks.get((LockType.DEVICE, lock_id(device.id))))
 
-    def _medium_row(self, medium: Medium) -> MediumRow:
+    def _medium_row(self, id: ResourceId) -> MediumRow:
+        medium = self._answered[id] = self.media[id]
         return MediumRow(medium, self.locks.get((LockType.MEDIA, lock_id(medium.id))))

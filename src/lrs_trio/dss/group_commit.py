@@ -11,6 +11,7 @@ import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from math import inf
 from random import Random
 from typing import Any, Final, TypeVar, cast
 
@@ -18,10 +19,15 @@ import structlog
 import trio
 
 from lrs_trio.dss.home import Home
-from lrs_trio.dss.operations import Operation, Outcome
-from lrs_trio.errors import DssUnavailableError, LrsError
+from lrs_trio.dss.operations import Blocked, Operation, Outcome
+from lrs_trio.errors import CommitInDoubtError, DssUnavailableError, LrsError
+from lrs_trio.model import Lock
 
 T = TypeVar("T")
+
+FIRST_WAIT_S: Final = 0.005
+LONGEST_WAIT_S: Final = 1.0
+"""Between two attempts at what somebody else's lock blocks: those who hold such a lock do so for milliseconds."""
 
 LARGEST_BATCH: Final = 1000
 """Bounds how long one transaction keeps the commands from writing: some tens of milliseconds on SQLite."""
@@ -42,10 +48,25 @@ class _Waiter:
     """In the batch that is being committed."""
     gone: bool = False
     """Cancelled while under way."""
+    not_before: float = -inf
+    """When to try again what was blocked, in trio's time."""
+    attempts: int = 0
+    """How often it was blocked."""
+    blocked_by: Lock | None = None
+    blocked_since: float = 0.0
 
     def answer(self, outcome: Outcome) -> None:
         self.outcome = outcome
         self.answered.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Blockade:
+    """A lock of somebody else that operations of ours wait for, since when (trio's time), and how many."""
+
+    lock: Lock
+    since: float
+    waiting: int
 
 
 class GroupCommit:
@@ -67,10 +88,12 @@ class GroupCommit:
         self._closing = False
         self._ended = False
         self._unavailable_since: float | None = None
+        self._unavailable_why = ""
+        self._failures = 0
         self.transactions = 0
         """Batches committed."""
         self.operations = 0
-        """Operations committed or refused in them."""
+        """Operations committed or refused in them; one that has to wait for a lock counts when it is done."""
         self.largest_seen = 0
         """Operations in the largest of these batches."""
 
@@ -78,6 +101,18 @@ class GroupCommit:
     def unavailable_since(self) -> float | None:
         """Trio's time since when the DSS has not answered, ``None`` while it does; an idle DSS is not asked."""
         return self._unavailable_since
+
+    @property
+    def blockades(self) -> tuple[Blockade, ...]:
+        """The locks of others that operations wait for now, by their keys."""
+        found: dict[str, Blockade] = {}
+        for waiter in self._waiters:
+            lock = waiter.blocked_by
+            if lock is None:
+                continue
+            known = found.get(lock.id, Blockade(lock, waiter.blocked_since, 0))
+            found[lock.id] = Blockade(lock, min(known.since, waiter.blocked_since), known.waiting + 1)
+        return tuple(found[key] for key in sorted(found))
 
     async def execute(self, operation: Operation[T]) -> T:
         """Commit `operation` and return its result; waits for as long as the DSS is unavailable.
@@ -117,42 +152,82 @@ class GroupCommit:
         """
         task_status.started()
         try:
-            while True:
-                if self._waiters:
-                    await self._commit_next()
-                elif self._closing:
-                    return
+            while self._waiters or not self._closing:
+                batch = self._next_batch()
+                if batch:
+                    await self._commit(batch)
                 else:
                     self._look = trio.Event()
-                    await self._look.wait()
+                    with trio.move_on_at(self._next_attempt()):
+                        await self._look.wait()
         finally:
             self._end()
 
-    async def _commit_next(self) -> None:
-        """Answer the waiters at the head of the queue, however long the DSS is away."""
-        attempt = 0
-        while batch := tuple(islice(self._waiters, self._largest_batch)):
-            for waiter in batch:
-                waiter.under_way = True
-            try:
-                outcomes = await self._home.commit([waiter.operation for waiter in batch])
-            except DssUnavailableError as error:
+    def _next_batch(self) -> tuple[_Waiter, ...]:
+        """Those at the head of the queue that are not waiting for a lock of somebody else."""
+        now = trio.current_time()
+        ready = (waiter for waiter in self._waiters if waiter.not_before <= now)
+        return tuple(islice(ready, self._largest_batch))
+
+    def _next_attempt(self) -> float:
+        return min((waiter.not_before for waiter in self._waiters), default=inf)
+
+    async def _commit(self, batch: Sequence[_Waiter]) -> None:
+        """One attempt at `batch`; if the DSS is away, its waiters are back in the queue after a pause."""
+        for waiter in batch:
+            waiter.under_way = True
+        try:
+            outcomes = await self._home.commit([waiter.operation for waiter in batch])
+        except DssUnavailableError as error:
+            self._put_back(batch)
+            self._went_away(error)
+            await self._pause()
+            return
+        except CommitInDoubtError as doubt:
+            self._went_away(doubt)
+            found = await self._resolve(doubt)
+            if found is None:
                 self._put_back(batch)
-                self._went_away(error)
-            else:
-                self._answer(batch, outcomes)
-                self._came_back()
+                # It answers; but what cannot be committed there must not be tried without end and pause.
+                self._failures = 0
+                await self._pause()
                 return
-            await trio.sleep(self._pause(attempt))
-            attempt += 1
+            outcomes = found
+        self._came_back()
+        self._answer(batch, outcomes)
+
+    async def _resolve(self, doubt: CommitInDoubtError) -> list[Outcome] | None:
+        """Look, however long the DSS is away, whether a batch was committed; its waiters wait meanwhile."""
+        while True:
+            try:
+                return await doubt.resolve()
+            except DssUnavailableError as error:
+                self._went_away(error)
+            await self._pause()
 
     def _answer(self, batch: Sequence[_Waiter], outcomes: Sequence[Outcome]) -> None:
         self.transactions += 1
-        self.operations += len(batch)
         self.largest_seen = max(self.largest_seen, len(batch))
         for waiter, outcome in zip(batch, outcomes, strict=True):
-            del self._waiters[waiter]
-            waiter.answer(outcome)
+            if isinstance(outcome, Blocked):
+                self._block(waiter, outcome.holder)
+            else:
+                self.operations += 1
+                del self._waiters[waiter]
+                waiter.answer(outcome)
+
+    def _block(self, waiter: _Waiter, holder: Lock) -> None:
+        """Keep a waiter in the queue until somebody else's lock may have gone."""
+        now = trio.current_time()
+        if waiter.blocked_by is None or waiter.blocked_by.owner != holder.owner:
+            waiter.blocked_since = now
+            log.info(
+                "waiting for a lock in the dss", lock=holder.type.value, resource=holder.id, holder=str(holder.owner)
+            )
+        waiter.blocked_by = holder
+        waiter.not_before = now + self._less_at_random(min(FIRST_WAIT_S * 2.0**waiter.attempts, LONGEST_WAIT_S))
+        waiter.attempts = min(waiter.attempts + 1, 32)
+        self._put_back([waiter])
 
     def _put_back(self, batch: Sequence[_Waiter]) -> None:
         """The batch was not committed: its waiters keep their place, those that have gone are withdrawn."""
@@ -181,16 +256,24 @@ class GroupCommit:
             waiter.answer(LrsError(errno.ESHUTDOWN, f"the DSS writer ended before {waiter.operation}; {fate}"))
         self._waiters.clear()
 
-    def _pause(self, attempt: int) -> float:
-        longest = min(FIRST_PAUSE_S * 2.0 ** min(attempt, 32), LONGEST_PAUSE_S)
-        return longest * self._random.uniform(0.5, 1.0)
+    async def _pause(self) -> None:
+        await trio.sleep(self._less_at_random(min(FIRST_PAUSE_S * 2.0**self._failures, LONGEST_PAUSE_S)))
+        self._failures = min(self._failures + 1, 32)
 
-    def _went_away(self, error: DssUnavailableError) -> None:
+    def _less_at_random(self, seconds: float) -> float:
+        return seconds * self._random.uniform(0.5, 1.0)
+
+    def _went_away(self, error: DssUnavailableError | CommitInDoubtError) -> None:
+        why = str(error)
         if self._unavailable_since is None:
             self._unavailable_since = trio.current_time()
-            log.warning("dss unavailable, operations wait", error=str(error), waiting=len(self._waiters))
+            log.warning("dss unavailable, operations wait", error=why, waiting=len(self._waiters))
+        elif why != self._unavailable_why:
+            log.info("dss still unavailable", error=why, waiting=len(self._waiters))
+        self._unavailable_why = why
 
     def _came_back(self) -> None:
+        self._failures = 0
         if self._unavailable_since is not None:
             away_s = round(trio.current_time() - self._unavailable_since, 3)
             self._unavailable_since = None

@@ -22,11 +22,21 @@ class Home(Protocol):
     async def commit(self, batch: Sequence[Operation[Any]]) -> list[Outcome]:
         """Execute `batch` in one transaction; when this returns it is durable.
 
-        The answer holds for each operation its result, or the `LrsError` that refused that operation alone.
+        The answer holds for each operation its result, or the `LrsError` that refused that operation alone. The
+        batch's reads see all its writes, so that of two answers none is older than the other.
 
         Raises:
             DssUnavailableError: nothing of the batch was done; it may be tried again.
+            CommitInDoubtError: it is not known whether it was done; what the error has finds it out.
         """
+        ...
+
+
+class DaemonHome(Home, Protocol):
+    """The home of a daemon, which wants to know when it goes away."""
+
+    async def wait_lost(self) -> None:
+        """Return when the DSS has gone away although nobody asked it for anything; perhaps never."""
         ...
 
 
@@ -46,3 +56,7 @@ class ThreadedHome:
         return await trio.to_thread.run_sync(
             self._home.commit, batch, limiter=self._dss_limiter, thread_name="dss writer"
         )
+
+    async def wait_lost(self) -> None:
+        """A file that is gone is noticed when it is used."""
+        await trio.sleep_forever()

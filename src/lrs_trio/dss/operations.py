@@ -34,7 +34,14 @@ class Operation(Generic[T_co]):
 
 
 Outcome: TypeAlias = object
-"""What became of one operation of a batch: its result, or the `LrsError` that refused it."""
+"""What became of one operation of a batch: its result, the `LrsError` that refused it, or `Blocked`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """The outcome of an operation that has to wait for a lock that somebody else holds: nothing of it was done."""
+
+    holder: Lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,18 @@ class ReadMedia(Operation[tuple[MediumRow, ...]]):
 @dataclass(frozen=True, slots=True)
 class ReadMedium(Operation["MediumRow | None"]):
     id: ResourceId
+
+
+@dataclass(frozen=True, slots=True)
+class ReadChangedMedia(Operation["tuple[MediumRow, ...]"]):
+    """Those of `media` that may have changed since this home last answered with them, in the order of their id.
+
+    A medium whose lock `owner` does not hold counts as changed; one that is gone is left out. Cheap
+    where nobody else has changed anything.
+    """
+
+    media: tuple[ResourceId, ...]
+    owner: LockOwner
 
 
 @dataclass(frozen=True, slots=True)

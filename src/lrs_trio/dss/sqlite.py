@@ -18,9 +18,20 @@ from typing import Any, Final, Literal, Self, TypeVar, cast
 import apsw
 
 from lrs_trio.dss.migrations import Migration, bundled_migrations, migrate, refuse_unknown_schema
-from lrs_trio.dss.operations import Operation, Outcome
-from lrs_trio.dss.sqlite_operations import READS, WRITES, Handler
+from lrs_trio.dss.operations import (
+    DeleteDirectory,
+    DeleteLocks,
+    MediumRow,
+    Operation,
+    Outcome,
+    ReadChangedMedia,
+    ReleaseLock,
+    ReplaceLock,
+    TakeLock,
+)
+from lrs_trio.dss.sqlite_operations import READS, WRITES, Handler, read_readable_media
 from lrs_trio.errors import DssUnavailableError, LrsError
+from lrs_trio.model import LockOwner, ResourceId
 
 T = TypeVar("T")
 
@@ -45,6 +56,8 @@ _NOT_NOW: Final = (
 )
 """What an administrator, or a moment of patience, can mend without touching the daemon."""
 
+_LOCK_CHANGES: Final = frozenset({TakeLock, ReplaceLock, ReleaseLock, DeleteLocks, DeleteDirectory})
+
 
 class SqliteHome:
     """A DSS in one SQLite file. To be used by one thread at a time, not always the same; `open` makes one."""
@@ -52,6 +65,10 @@ class SqliteHome:
     def __init__(self, db: apsw.Connection, path: str) -> None:
         self._db = db
         self._path = path
+        # The data version at which these media were last answered, locked by that owner. It changes when
+        # another connection has committed anything, and with no commit of ours.
+        self._answered: dict[tuple[ResourceId, LockOwner], int] = {}
+        self._answering: dict[tuple[ResourceId, LockOwner], int] = {}
 
     @classmethod
     def open(
@@ -129,24 +146,29 @@ class SqliteHome:
         """Execute `batch` in one transaction; when this returns it is on the disk.
 
         The answer holds for each operation its result, or the `LrsError` that refused it: that one did
-        nothing, the others did.
+        nothing, the others did. The batch's reads see all its writes.
 
         Raises:
             DssUnavailableError: nothing of the batch was done; it may be tried again.
         """
         writing = any(type(operation) in WRITES for operation in batch)
+        if any(type(operation) in _LOCK_CHANGES for operation in batch):
+            self._answered.clear()
+        self._answering.clear()
+        in_order = sorted(range(len(batch)), key=lambda place: type(batch[place]) not in WRITES)
         try:
             self._roll_back()  # What an earlier roll-back could not: it is never left half done.
             self._db.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
             try:
-                outcomes = [self._attempt(operation) for operation in batch]
+                outcomes = {place: self._attempt(batch[place]) for place in in_order}
                 self._db.execute("COMMIT")
             except BaseException:
                 self._roll_back()
                 raise
         except _NOT_NOW as error:
             raise _unavailable(self._path, error) from error
-        return outcomes
+        self._answered |= self._answering
+        return [outcomes[place] for place in range(len(batch))]
 
     def execute(self, operation: Operation[T]) -> T:
         """Commit one operation and return its result; raises also the `LrsError` that refused it."""
@@ -157,6 +179,8 @@ class SqliteHome:
 
     def _attempt(self, operation: Operation[Any]) -> Outcome:
         """The result of `operation`, or the error that refused it, with nothing of it done."""
+        if isinstance(operation, ReadChangedMedia):
+            return self._result(self._changed_media, operation)
         if type(operation) in READS:
             return self._result(READS[type(operation)], operation)
         self._db.execute("SAVEPOINT operation")
@@ -165,6 +189,14 @@ class SqliteHome:
             self._db.execute("ROLLBACK TO operation")
         self._db.execute("RELEASE operation")
         return outcome
+
+    def _changed_media(self, db: apsw.Connection, operation: ReadChangedMedia) -> tuple[MediumRow, ...]:
+        owner, version = operation.owner, cast(int, db.execute("PRAGMA data_version").get)
+        doubtful = [medium for medium in operation.media if self._answered.get((medium, owner)) != version]
+        rows = read_readable_media(db, doubtful)
+        held = (row.medium.id for row in rows if row.lock is not None and row.lock.owner == owner)
+        self._answering |= {(medium, owner): version for medium in held}
+        return rows
 
     def _result(self, handler: Handler, operation: Operation[Any]) -> Outcome:
         try:

@@ -7,10 +7,11 @@ caller undoes it.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, cast
 
 import apsw
+import structlog
 
 from lrs_trio.dss.books import stats_to_json, strings_to_json, updated_medium
 from lrs_trio.dss.operations import (
@@ -46,8 +47,10 @@ from lrs_trio.dss.sqlite_rows import (
     medium_from_row,
     stats_text,
 )
-from lrs_trio.errors import LrsError
-from lrs_trio.model import Lock, LockOwner, LockType, Medium, lock_id
+from lrs_trio.errors import LrsError, describe
+from lrs_trio.model import Lock, LockOwner, LockType, Medium, ResourceId, lock_id
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 _NOW: Final = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
 
@@ -77,6 +80,19 @@ def _read_media(db: apsw.Connection, operation: ReadMedia) -> tuple[MediumRow, .
 def _read_medium(db: apsw.Connection, operation: ReadMedium) -> MediumRow | None:
     rows = db.execute(SELECT_MEDIA + WHERE_MEDIUM, id_columns(operation.id)).fetchall()
     return medium_from_row(rows[0]) if rows else None
+
+
+def read_readable_media(db: apsw.Connection, media: Iterable[ResourceId]) -> tuple[MediumRow, ...]:
+    """Those of `media` that are there and can be understood, in the order of their id."""
+    found = []
+    for medium in sorted(media):
+        try:
+            row = _read_medium(db, ReadMedium(medium))
+        except LrsError as error:
+            log.error("row left out", error=describe(error))
+        else:
+            found += [row] if row else []
+    return tuple(found)
 
 
 def _update_media(db: apsw.Connection, operation: UpdateMedia) -> tuple[Medium | None, ...]:

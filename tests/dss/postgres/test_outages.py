@@ -1,0 +1,344 @@
+"""The database goes away, in every way there is, while many tasks count: nothing is lost, nothing is counted twice."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from signal import SIGCONT, SIGSTOP
+
+import psycopg
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+from benchmarks.postgres import Cluster, StopMode, temporary_cluster
+from lrs_trio.dss.operations import ReadChangedMedia, ReadMedium, TakeLock
+from lrs_trio.dss.postgres.connection import Limits
+from lrs_trio.dss.postgres.home import open_postgres_home
+from lrs_trio.model import LockType
+from lrs_trio.settings import DssSettings
+from tests.dss.samples import DAEMON, ELSEWHERE, directory, medium_id
+
+from .daemon import MEDIA, add_one, counting, open_dss, until
+from .phobos_client import PhobosClient
+
+QUICK = Limits(connect=2.0, transaction=2.0, statement=1.0, lock=0.1, close=1.0)
+"""For what a server does not answer, so that a test need not wait for it as long as a daemon."""
+
+
+def assert_no_transaction_is_open(client: PhobosClient) -> None:
+    assert {row["state"] for row in client.sessions()} <= {"idle"}
+
+
+async def settled(client: PhobosClient) -> None:
+    """Return once the sessions that have ended for us have ended on the server, too."""
+    await until(lambda: len(client.sessions()) <= 1)
+    assert_no_transaction_is_open(client)
+
+
+# Connections that are lost
+
+
+async def test_a_connection_cut_between_batches_costs_nobody_anything(
+    settings: DssSettings, client: PhobosClient
+) -> None:
+    async with open_dss(settings, media=MEDIA) as dss:
+        for number in range(1, 6):
+            assert client.cut() == 1
+            await dss.execute(add_one("/srv/a"))
+            assert client.objects()["/srv/a"] == number
+            assert dss.unavailable_since is None
+        assert_no_transaction_is_open(client)
+
+
+async def test_what_was_seen_over_an_earlier_connection_is_not_known_any_more(
+    settings: DssSettings, client: PhobosClient
+) -> None:
+    """The server may be another one now."""
+    look = ReadChangedMedia((medium_id("/srv/a"),), DAEMON)
+    async with open_dss(settings, media=["/srv/a"]) as dss:
+        await dss.execute(TakeLock(LockType.MEDIA, medium_id("/srv/a"), DAEMON))
+        assert len(await dss.execute(look)) == 1
+        assert await dss.execute(look) == ()
+        client.cut()
+        assert len(await dss.execute(look)) == 1
+        assert await dss.execute(look) == ()
+
+
+async def test_connections_cut_during_batches_lose_and_double_nothing(
+    settings: DssSettings, client: PhobosClient
+) -> None:
+    cuts = 0
+    async with open_dss(settings, media=MEDIA) as dss:
+        async with counting(dss) as tally:
+            while cuts < 15:
+                await tally.more(1)
+                cuts += client.cut()
+        assert client.objects() == tally.objects
+        assert dss.unavailable_since is None
+        await settled(client)
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+async def test_a_server_that_restarts_is_waited_for(cluster: Cluster, settings: DssSettings, mode: StopMode) -> None:
+    with capture_logs() as lines:
+        async with open_dss(settings, media=MEDIA) as dss:
+            async with counting(dss, tasks=64) as tally:
+                for _ in range(3):
+                    await tally.more(50)
+                    await trio.to_thread.run_sync(cluster.stop, mode)
+                    await until(lambda: dss.unavailable_since is not None)
+                    await trio.to_thread.run_sync(cluster.start)
+            assert dss.unavailable_since is None
+            with psycopg.connect(settings.url, autocommit=True) as connection:
+                client = PhobosClient(connection)
+                assert client.objects() == tally.objects
+                await settled(client)
+    events = [line["event"] for line in lines]
+    assert events.count("dss unavailable, operations wait") == events.count("dss available again") >= 3
+    assert "error in the driver of the dss" not in events
+
+
+async def test_a_server_with_too_many_clients_is_waited_for() -> None:
+    few = {"superuser_reserved_connections": 0, "max_wal_senders": 0}
+    with temporary_cluster(max_connections=3, settings=few) as small, ExitStack() as others:
+        settings = DssSettings(url=small.phobos_database())
+
+        def connect() -> psycopg.Connection:
+            return others.enter_context(psycopg.connect(settings.url, autocommit=True))
+
+        client = PhobosClient(connect())
+        async with open_dss(settings, media=["/srv/a"]) as dss:
+            client.cut()
+            for _ in range(2):
+                await until_connected(connect)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(dss.execute, add_one("/srv/a"))
+                await until(lambda: dss.unavailable_since is not None)
+                with pytest.raises(psycopg.OperationalError, match="too many clients"):
+                    connect()
+                assert client.objects() == {"/srv/a": 0}
+                others.close()
+            assert dss.unavailable_since is None
+        with psycopg.connect(settings.url) as connection:
+            assert PhobosClient(connection).objects() == {"/srv/a": 1}
+
+
+async def until_connected(connect: object) -> None:
+    """A place that has been given up is free a moment later."""
+    assert callable(connect)
+
+    def connected() -> bool:
+        try:
+            connect()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    await until(connected)
+
+
+# Errors of transactions
+
+FAILING = """
+CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF nextval('attempts') <= 2 THEN
+        RAISE EXCEPTION 'not now' USING ERRCODE = '%s';
+    END IF;
+    RETURN NEW;
+END $$
+"""
+AT_THE_UPDATE = "CREATE TRIGGER fail BEFORE UPDATE ON media FOR EACH ROW EXECUTE FUNCTION fail()"
+AT_THE_COMMIT = (
+    "CREATE CONSTRAINT TRIGGER fail AFTER UPDATE ON media DEFERRABLE INITIALLY DEFERRED "
+    "FOR EACH ROW EXECUTE FUNCTION fail()"
+)
+CODES = (
+    "40001",  # serialization failure
+    "40P01",  # deadlock
+    "53100",  # disk full
+    "25006",  # read-only
+    "57014",  # cancelled
+    "58030",  # I/O error
+    "XX000",  # a defect of the server
+)
+
+
+@pytest.mark.parametrize("place", [AT_THE_UPDATE, AT_THE_COMMIT], ids=["update", "commit"])
+async def test_a_transaction_that_fails_is_done_again(settings: DssSettings, client: PhobosClient, place: str) -> None:
+    async with open_dss(settings, media=["/srv/a"]) as dss:
+        client.execute("CREATE SEQUENCE attempts")
+        client.execute(FAILING % "40001")
+        client.execute(place)
+        for number, code in enumerate(CODES, 1):
+            client.execute(FAILING % code)
+            client.execute("ALTER SEQUENCE attempts RESTART")
+            with capture_logs() as lines:
+                await dss.execute(add_one("/srv/a"))
+            assert client.objects() == {"/srv/a": number}, code
+            assert client.value("SELECT last_value FROM attempts") == 3, code
+            assert lines[0]["event"] == "dss unavailable, operations wait", code
+            assert dss.unavailable_since is None, code
+        await settled(client)
+
+
+async def test_another_default_isolation_changes_nothing(settings: DssSettings, client: PhobosClient) -> None:
+    """Two hosts that count on the same media, in a database whose transactions are serializable by default."""
+    client.execute(f"ALTER DATABASE {client.connection.info.dbname} SET default_transaction_isolation = serializable")
+    with capture_logs() as lines:
+        async with open_dss(settings, media=MEDIA) as here, open_dss(settings, ELSEWHERE) as there:
+            async with counting(here) as ours, counting(there) as theirs:
+                await ours.more(100)
+                await theirs.more(100)
+            assert client.objects() == ours.objects + theirs.objects
+    assert "dss unavailable, operations wait" not in [line["event"] for line in lines]
+
+
+async def test_a_deadlock_with_somebody_else_ends_and_loses_nothing(
+    settings: DssSettings, client: PhobosClient
+) -> None:
+    """We take rows in the order of their names; who does not, and takes several, runs into us."""
+    database = client.connection.info.dbname
+    client.execute(f"ALTER DATABASE {database} SET deadlock_timeout = '20ms'")
+
+    def deadlocks() -> int:
+        found: int = client.value("SELECT deadlocks FROM pg_stat_database WHERE datname = %s", database)
+        return found
+
+    with psycopg.connect(settings.url) as other:
+        async with open_dss(settings, media=MEDIA) as dss:
+            async with counting(dss) as tally:
+                for _ in range(1000):
+                    await tally.more(1)
+                    await trio.to_thread.run_sync(touch, other, "/srv/d", "/srv/a")
+                    if deadlocks() > 1:
+                        break
+            assert deadlocks()
+            assert client.objects() == tally.objects
+            await settled(client)
+
+
+def touch(connection: psycopg.Connection, *paths: str) -> None:
+    try:
+        for path in paths:
+            connection.execute("UPDATE media SET tags = tags WHERE id = %s", (path,))
+        connection.commit()
+    except psycopg.errors.DeadlockDetected:
+        connection.rollback()
+
+
+async def test_a_row_that_somebody_keeps_is_waited_for(settings: DssSettings, client: PhobosClient) -> None:
+    async with open_dss(settings, media=["/srv/a"], limits=QUICK) as dss:
+        client.execute("BEGIN")
+        client.execute("UPDATE media SET tags = '[\"new\"]'")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(dss.execute, add_one("/srv/a"))
+            await until(lambda: dss.unavailable_since is not None)
+            client.execute("COMMIT")
+        assert dss.unavailable_since is None
+        assert client.objects() == {"/srv/a": 1}
+        assert client.medium()["tags"] == ["new"]
+        await settled(client)
+
+
+# Servers that say nothing
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process that does nothing, and does not know it."""
+    os.kill(pid, SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, SIGCONT)
+
+
+async def test_a_server_that_hangs_is_given_up_and_waited_for(settings: DssSettings, client: PhobosClient) -> None:
+    limits = Limits(connect=0.2, transaction=0.2, statement=0.1, lock=0.1, close=0.1)
+    async with open_dss(settings, media=MEDIA, limits=limits) as dss:
+        async with counting(dss) as tally:
+            await tally.more(20)
+            (session,) = client.sessions()
+            with stopped(session["pid"]):
+                await until(lambda: dss.unavailable_since is not None)
+                before = tally.objects.copy()
+                # The session that hangs holds our presence: no other one is taken in its place.
+                await trio.sleep(0.5)
+                assert tally.objects == before
+            await tally.more(20)
+        assert client.objects() == tally.objects
+        assert dss.unavailable_since is None
+        await settled(client)
+
+
+async def test_a_home_can_be_left_while_its_server_hangs(settings: DssSettings, client: PhobosClient) -> None:
+    limits = Limits(connect=0.2, transaction=30.0, close=0.1)
+    async with open_dss(settings, media=["/srv/a"], limits=limits) as dss:
+        (session,) = client.sessions()
+        with stopped(session["pid"]):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(dss.execute, add_one("/srv/a"))
+                await trio.sleep(0.05)
+                nursery.cancel_scope.cancel()
+    assert client.objects()["/srv/a"] in (0, 1)
+
+
+# Servers that take no writes
+
+
+async def test_a_server_that_takes_no_writes_is_waited_for(settings: DssSettings, client: PhobosClient) -> None:
+    database = client.connection.info.dbname
+    async with open_dss(settings, media=["/srv/a"]) as dss:
+        client.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+        client.cut()
+        with capture_logs() as lines:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(dss.execute, add_one("/srv/a"))
+                await until(lambda: any("no server there takes writes" in line.get("error", "") for line in lines))
+                assert dss.unavailable_since is not None
+                client.execute(f"ALTER DATABASE {database} RESET default_transaction_read_only")
+        assert client.objects() == {"/srv/a": 1}
+        assert dss.unavailable_since is None
+
+
+# Cancellation
+
+
+async def test_a_batch_that_is_cancelled_anywhere_is_done_or_not_as_a_whole(
+    settings: DssSettings, client: PhobosClient
+) -> None:
+    """A little later each time, until it is done: then from the beginning."""
+    done = cancelled = 0
+    async with open_postgres_home(settings, DAEMON) as home:
+        await home.commit([directory("/srv/a"), directory("/srv/b")])
+        for _ in range(3):
+            for delay in count(0, 0.001):
+                with trio.move_on_after(delay) as scope:
+                    await home.commit([add_one("/srv/a"), add_one("/srv/b")])
+                if not scope.cancelled_caught:
+                    done += 1
+                    break
+                cancelled += 1
+        await settled(client)
+        a, b = client.objects().values()
+        assert done <= a == b <= done + cancelled
+        # It is good for more.
+        assert await home.commit([ReadMedium(medium_id("/srv/c"))]) == [None]
+    await until(lambda: not client.sessions())
+    assert not client.locks()
+
+
+async def test_a_home_that_is_left_by_a_cancellation_is_gone_from_the_server(
+    settings: DssSettings, client: PhobosClient
+) -> None:
+    with trio.CancelScope() as scope:
+        async with open_dss(settings, media=["/srv/a"]):
+            assert len(client.sessions()) == 1
+            scope.cancel()
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+    assert not client.sessions()
