@@ -11,13 +11,15 @@ from random import Random
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from lrs_trio.devices.device import DeviceTask
 from lrs_trio.devices.grant import GrantState
+from lrs_trio.devices.ownership import LOOK_AGAIN_S
 from lrs_trio.devices.state import DeviceStatus, FormatJob
 from lrs_trio.devices.to_sync import SyncStatus
-from lrs_trio.dss.operations import ReleaseLock, SetDeviceStatus, UpdateMedia
+from lrs_trio.dss.operations import MediumRow, ReleaseLock, SetDeviceStatus, UpdateMedia
 from lrs_trio.errors import LrsError
 from lrs_trio.events import EventKind
 from lrs_trio.model import AdmStatus, FsStatus, LockOwner, LockType, RequestKind, lock_id
@@ -36,6 +38,7 @@ from tests.fakes.site import (
 from tests.processes import child
 
 A = "/srv/a"
+ELSEWHERE = LockOwner("store2", 4711)
 
 
 @pytest.fixture
@@ -120,18 +123,86 @@ async def test_a_device_that_cannot_be_adopted_is_refused_without_blame(
 
 @pytest.mark.parametrize("locked", [LockType.DEVICE, LockType.MEDIA])
 @pytest.mark.parametrize("weak", [False, True])
-async def test_a_lock_of_another_host_refuses_the_device_and_stays(
+async def test_a_lock_of_another_host_is_waited_for_and_stays(
     site: Site, autojump_clock: MockClock, locked: LockType, weak: bool
 ) -> None:
     site.add(A)
     resource = device_id(A) if locked is LockType.DEVICE else medium_id(A)
-    lock = site.dss.add_lock(locked, resource, LockOwner("store2", 4711), is_weak=weak)
+    lock = site.dss.add_lock(locked, resource, ELSEWHERE, is_weak=weak)
+    device = site.device(A)
+    with capture_logs() as lines:
+        async with site.running(device):
+            await trio.sleep(10 * LOOK_AGAIN_S)
+            assert device.state.status is DeviceStatus.WAITING
+            assert (device.waiting_for, device.awaited) == (str(ELSEWHERE), resource)
+            assert not device.state.serving
+            device.stop()
+            await device.ended.wait()
+    assert list(site.dss.locks.values()) == [lock]
+    assert [line["holder"] for line in lines if line["event"] == "device waits for a lock"] == [str(ELSEWHERE)]
+
+
+@pytest.mark.parametrize("locked", [LockType.DEVICE, LockType.MEDIA])
+async def test_a_device_is_adopted_soon_after_another_host_has_let_go(
+    site: Site, autojump_clock: MockClock, locked: LockType
+) -> None:
+    site.add(A)
+    resource = device_id(A) if locked is LockType.DEVICE else medium_id(A)
+    lock = site.dss.add_lock(locked, resource, ELSEWHERE)
+    adopted = trio.Event()
+    device = site.device(A, changed=adopted.set)
+    async with site.running(device):
+        await trio.sleep(100)
+        del site.dss.locks[lock.type, lock.id]
+        with trio.fail_after(LOOK_AGAIN_S + 0.001):
+            await adopted.wait()
+        assert device.state.serving
+        assert (device.waiting_for, device.awaited) == ("", None)
+        assert {held.owner for held in site.dss.locks.values()} == {DAEMON}
+
+
+async def test_a_device_that_waits_for_another_host_looks_when_it_is_asked(
+    site: Site, autojump_clock: MockClock
+) -> None:
+    site.add(A)
+    lock = site.dss.add_lock(LockType.MEDIA, medium_id(A), ELSEWHERE)
     device = site.device(A)
     async with site.running(device):
+        await trio.sleep(LOOK_AGAIN_S / 2)
+        begun = trio.current_time()
+        await device.look_again()
+        assert device.awaited == medium_id(A)
+        del site.dss.locks[lock.type, lock.id]
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(device.look_again)
+        assert device.state.serving
+        await device.look_again()
+        assert trio.current_time() == begun
+
+
+async def test_who_asked_a_waiting_device_to_look_learns_that_it_is_stopped(
+    site: Site, autojump_clock: MockClock
+) -> None:
+    site.add(A)
+    site.dss.add_lock(LockType.MEDIA, medium_id(A), ELSEWHERE)
+    device = site.device(A)
+    async with site.running(device):
+        site.dss.delay = lambda: 60.0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(device.look_again)
+            await trio.sleep(1)
+            device.stop()
         await device.ended.wait()
-        assert device.state.error is not None
-        assert device.state.error.errno == errno.EALREADY
-    assert list(site.dss.locks.values()) == [lock]
+    assert device.state.status is DeviceStatus.STOPPED
+
+
+async def test_only_a_device_that_waits_wakes_up_by_itself(site: Site, autojump_clock: MockClock) -> None:
+    site.add(A)
+    async with site.running(site.device(A)):
+        before = len(site.dss.committed)
+        await trio.sleep(1000 * LOOK_AGAIN_S)
+        assert len(site.dss.committed) == before
 
 
 async def test_a_lock_that_a_dead_process_left_is_replaced(
@@ -535,6 +606,20 @@ async def test_a_statvfs_that_fails_after_the_sync_fails_it(site: Site, autojump
     assert site.medium(A).adm_status is AdmStatus.FAILED
 
 
+async def test_every_physical_sync_leaves_a_line_for_those_who_debug(site: Site, autojump_clock: MockClock) -> None:
+    site.add(A).fail("sync", None, errno.EIO)
+    device = site.device(A)
+    with capture_logs() as lines:
+        async with site.running(device):
+            for _ in range(2):
+                device.add_release(waiter().sub, at_once=False)
+                device.add_release(waiter().sub, at_once=True)
+                await trio.sleep(1)
+                settled_books(device, 2)
+    debugging = [line["event"] for line in lines if line["log_level"] == "debug"]
+    assert debugging == [f"sync: medium={A} rc=0", f"sync: medium={A} rc=-{errno.EIO}"]
+
+
 async def test_a_sync_that_takes_too_long_fails_with_etimedout(site: Site, autojump_clock: MockClock) -> None:
     disk = site.add(A)
     disk.seconds["sync"] = 1e6
@@ -761,10 +846,9 @@ def test_every_release_is_settled_once_whatever_the_order(sync_while_io: bool) -
 
 async def test_an_error_in_words_names_the_directory_and_what_to_do(site: Site, autojump_clock: MockClock) -> None:
     site.add(A)
-    site.dss.add_lock(LockType.MEDIA, medium_id(A), LockOwner("store2", 99))
     device = site.device(A)
     async with site.running(device):
-        await device.ended.wait()
-    assert isinstance(device.state.error, LrsError)
-    assert A in str(device.state.error)
-    assert "store2" in str(device.state.error)
+        device.medium_read(MediumRow(site.medium(A), site.dss.add_lock(LockType.MEDIA, medium_id(A), ELSEWHERE)))
+    assert isinstance(device.state.withheld, LrsError)
+    assert A in str(device.state.withheld)
+    assert "store2" in str(device.state.withheld)

@@ -41,11 +41,14 @@ from tests.fakes.site import DAEMON, Site, device_id, family_settings, medium_id
 LONG = 1_000_000.0
 """Virtual seconds after which a test that hangs fails."""
 
+EPOCH = 1_700_000_000.0
+"""The wall clock's time when the virtual clock began."""
+
 
 class House:
     """What the daemon is between its sockets and its disks."""
 
-    def __init__(self, site: Site, settings: FamilySettings) -> None:
+    def __init__(self, site: Site, settings: FamilySettings, recheck_s: float) -> None:
         self.site = site
         self.settings = settings
         self.family = FamilyScheduler(
@@ -55,6 +58,8 @@ class House:
             owner=DAEMON,
             make_unit=lambda device: site.disks[device.id].unit,
             events=site.events,
+            recheck_s=recheck_s,
+            wall_clock=lambda: EPOCH + trio.current_time(),
         )
         site.volumes = self.family.volumes
         self.clients: list[FakeClient] = []
@@ -284,13 +289,17 @@ def released(*paths: str, partial: bool = False, kind: RequestKind = RequestKind
 
 @asynccontextmanager
 async def house_of(
-    *paths: str, settings: FamilySettings | None = None, site: Site | None = None, keep_clients: bool = False
+    *paths: str,
+    settings: FamilySettings | None = None,
+    site: Site | None = None,
+    keep_clients: bool = False,
+    recheck_s: float = 1.0,
 ) -> AsyncIterator[House]:
     """A house that serves the directories at `paths`, or what `site` already has."""
     if site is None:
         site = Site()
     for path in paths:
         site.add(path)
-    house = House(site, settings or family_settings())
+    house = House(site, settings or family_settings(), recheck_s)
     async with house.serve(keep_clients=keep_clients):
         yield house

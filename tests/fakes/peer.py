@@ -11,6 +11,7 @@ import trio.testing
 
 from lrs_trio.model import Family
 from lrs_trio.observe.stats import Stats
+from lrs_trio.server.configuration import Configuration
 from lrs_trio.server.dispatch import Dispatcher, Services
 from lrs_trio.server.server import Server
 from lrs_trio.settings import ServerSettings
@@ -73,10 +74,24 @@ def frame(id: int, body: RequestBody) -> bytes:
 class Door:
     """Serves one peer after the other on streams in memory."""
 
-    def __init__(self, house: House, nursery: trio.Nursery, settings: ServerSettings, limit: int) -> None:
+    def __init__(
+        self,
+        house: House,
+        nursery: trio.Nursery,
+        settings: ServerSettings,
+        limit: int,
+        configuration: Configuration | None,
+    ) -> None:
         self.house = house
         self.dispatcher = Dispatcher(
-            Services({Family.DIR: house.family}, house.site.dss, house.site.events, Stats(), lambda: {"version": 1}),
+            Services(
+                {Family.DIR: house.family},
+                house.site.dss,
+                house.site.events,
+                Stats(),
+                lambda: {"version": 1},
+                configuration,
+            ),
             limit,
         )
         self.server = Server(settings, self.dispatcher, house.site.events)
@@ -97,8 +112,14 @@ class Door:
 
 
 @asynccontextmanager
-async def door_of(house: House, settings: ServerSettings | None = None, *, limit: int = 1024) -> AsyncIterator[Door]:
+async def door_of(
+    house: House,
+    settings: ServerSettings | None = None,
+    *,
+    limit: int = 1024,
+    configuration: Configuration | None = None,
+) -> AsyncIterator[Door]:
     """A server in front of `house`; what is connected at the end of the block is cut off."""
     async with trio.open_nursery() as nursery:
-        yield Door(house, nursery, settings or ServerSettings(), limit)
+        yield Door(house, nursery, settings or ServerSettings(), limit, configuration)
         nursery.cancel_scope.cancel()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import trio
 
 from lrs_trio.errors import LrsError
-from lrs_trio.model import Device, Medium, Space
+from lrs_trio.model import Device, FsStatus, Medium, Space
 from lrs_trio.storage.protocols import DriveIdentity, Unit
 
 
@@ -113,7 +113,7 @@ class FakeFilesystem:
 
     async def mount(self, medium: Medium) -> str:
         await self.disk.do("mount")
-        if self.disk.label != medium.id.name:
+        if self.disk.label != medium.id.name and medium.fs_status is not FsStatus.IMPORTING:
             raise LrsError(errno.EINVAL, f"{self.disk.path} is labelled {self.disk.label!r}, not {medium.id.name}")
         self.disk.is_mounted = True
         return self.disk.path

@@ -46,12 +46,12 @@ def test_all_request_counters_are_there_from_the_start(watched: Watched) -> None
     kinds = ("READ", "WRITE", "FORMAT", "RELEASE", "NOTIFY", "PING", "MONITOR", "CONFIGURE", "STAT")
     assert names == [
         *(("req.count", f"request={kind}") for kind in kinds),
-        ("req.media_requested", "request=READ"),
-        ("req.media_requested", "request=WRITE"),
         *(
             (f"req.{name}", "request=RELEASE")
             for name in ("tosync_media_cnt", "tosync_size", "tosync_extents", "nosync_media_cnt", "nosync_size")
         ),
+        ("req.media_requested", "request=READ"),
+        ("req.media_requested", "request=WRITE"),
     ]
 
 

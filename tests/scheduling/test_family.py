@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -12,15 +14,20 @@ import trio
 from trio.testing import MockClock
 
 from lrs_trio.devices.device import DeviceTask
+from lrs_trio.devices.ownership import LOOK_AGAIN_S
 from lrs_trio.devices.state import DeviceStatus
+from lrs_trio.dss.operations import TakeLock
 from lrs_trio.events import EventKind
 from lrs_trio.model import AdmStatus, FsStatus, LockOwner, LockType, NotifyOperation, RequestKind
+from lrs_trio.scheduling.report import family_status, monitor
 from lrs_trio.scheduling.requests import Allocation
+from lrs_trio.settings import FamilySettings
 from lrs_trio.wire.messages import Failed, Formatted, Notified, ReadAllocation, ReadGranted, Request, WriteGranted
 from tests.fakes.house import FakeClient, House, back, house_of, released
 from tests.fakes.site import LIBRARY, Site, device_id, family_settings, medium_id
 
 A, B, C = "/srv/a", "/srv/b", "/srv/c"
+ELSEWHERE = LockOwner("store2", 99)
 ONE = family_settings(max_concurrent_io=1)
 LOCK, UNLOCK, ADD, UPDATE = (
     NotifyOperation.DEVICE_LOCK,
@@ -517,6 +524,14 @@ async def test_a_lock_gives_back_what_was_only_promised(autojump_clock: MockCloc
         assert [granted.medium.name for granted in response.body.media] == [B]
 
 
+async def test_an_unlock_of_a_device_that_serves_changes_nothing(autojump_clock: MockClock) -> None:
+    async with house_of(A) as house:
+        serving, admin = device(house, A), house.connect()
+        admin.notify(UNLOCK, A)
+        assert await admin.answer(1) == Notified(device_id(A))
+        assert device(house, A) is serving
+
+
 async def test_a_lock_of_a_device_that_is_not_there_succeeds(autojump_clock: MockClock) -> None:
     async with house_of(A) as house:
         admin = house.connect()
@@ -528,7 +543,8 @@ async def test_news_that_nobody_waits_for_is_not_answered(autojump_clock: MockCl
     async with house_of(A) as house:
         admin = house.connect()
         admin.notify(LOCK, A, wait=False)
-        admin.notify(ADD, "/nowhere", wait=False)
+        for operation in (ADD, UNLOCK, UPDATE):
+            admin.notify(operation, "/nowhere", wait=False)
         await trio.sleep(100)
         assert (admin.responses, house.family.devices) == ([], {})
 
@@ -566,7 +582,221 @@ async def test_a_failed_device_serves_again_after_an_unlock(autojump_clock: Mock
         await client.granted(3)
 
 
+# Devices whose locks another host has.
+
+
+@asynccontextmanager
+async def locked_elsewhere(*paths: str, kind: LockType = LockType.MEDIA) -> AsyncIterator[House]:
+    """A house of `paths`, of which another host has locked the first."""
+    site = Site()
+    for path in paths:
+        site.add(path)
+    site.dss.add_lock(kind, medium_id(paths[0]) if kind is LockType.MEDIA else device_id(paths[0]), ELSEWHERE)
+    async with house_of(site=site) as house:
+        yield house
+
+
+def unlock_elsewhere(house: House) -> None:
+    locks = house.site.dss.locks
+    for key in [key for key, lock in locks.items() if lock.owner == ELSEWHERE]:
+        del locks[key]
+
+
+async def test_a_medium_that_another_host_holds_is_refused_to_readers_and_avoided_by_writers(
+    autojump_clock: MockClock,
+) -> None:
+    async with locked_elsewhere(A, B) as house:
+        client = house.connect()
+        client.read(A, id=1)
+        assert await client.answer_to(1) == refused(RequestKind.READ, errno.EALREADY)
+        client.read(A, B, required=1, id=2)
+        assert isinstance(await client.answer_to(2), ReadGranted)
+        client.write(1, id=3)
+        assert isinstance(await client.answer_to(3), WriteGranted)
+        client.write(1, 1, id=4)
+        assert await client.answer_to(4) == refused(RequestKind.WRITE, errno.ENOSPC)
+        client.format(A, id=5)
+        assert await client.answer_to(5) == refused(RequestKind.FORMAT, errno.EBUSY)
+        devices: Any = family_status(house.family)["devices"]
+        waiting = devices[0]
+        assert (waiting["status"], waiting["reason"]) == ("waiting", str(ELSEWHERE))
+        assert "media" not in monitor(house.family)[0]
+
+
+@pytest.mark.parametrize("kind", [LockType.DEVICE, LockType.MEDIA])
+async def test_what_another_host_lets_go_of_is_served_soon(autojump_clock: MockClock, kind: LockType) -> None:
+    async with locked_elsewhere(A, kind=kind) as house:
+        await trio.sleep(100)
+        unlock_elsewhere(house)
+        await trio.sleep(LOOK_AGAIN_S + 1)
+        assert device(house, A).state.serving
+        client = house.connect()
+        client.write(1)
+        await client.granted()
+
+
+@pytest.mark.parametrize("ask", ["read", "write", "two writes", "update", "unlock", "add"])
+async def test_what_another_host_has_let_go_of_serves_who_needs_it_at_once(autojump_clock: MockClock, ask: str) -> None:
+    async with locked_elsewhere(A, B) as house:
+        await trio.sleep(1)
+        unlock_elsewhere(house)
+        begun, client = trio.current_time(), house.connect()
+        match ask:
+            case "read":
+                client.read(A)
+            case "write":
+                client.write(1, library=LIBRARY)
+            case "two writes":
+                client.write(1, 1)
+            case "update":
+                client.notify(UPDATE, A)
+            case "unlock":
+                client.notify(UNLOCK, A)
+            case "add":
+                client.notify(ADD, A)
+        assert not isinstance(await client.answer(1), Failed)
+        assert device(house, A).state.serving is (ask != "write")
+        assert trio.current_time() == begun
+
+
+async def test_a_write_asks_those_who_wait_for_another_host_once(autojump_clock: MockClock) -> None:
+    async with locked_elsewhere(A) as house:
+        client = house.connect()
+        before = len(house.site.dss.committed)
+        client.write(1)
+        assert await client.answer(1) == refused(RequestKind.WRITE, errno.ENOSPC)
+        looks = [op for _, op in house.site.dss.committed[before:] if isinstance(op, TakeLock)]
+        assert [look.resource for look in looks] == [medium_id(A)]
+
+
+async def test_a_client_that_goes_while_its_write_asks_around_leaves_nothing(autojump_clock: MockClock) -> None:
+    async with locked_elsewhere(A) as house:
+        house.site.dss.delay = lambda: 1.0
+        client = house.connect()
+        client.write(1)
+        await trio.sleep(0.5)
+        client.leave()
+        await trio.sleep(100)
+        assert (client.responses, house.family.live, len(house.family.queue)) == ([], set(), 0)
+
+
+@pytest.mark.parametrize("operation", [ADD, UNLOCK])
+@pytest.mark.parametrize("kind", [LockType.DEVICE, LockType.MEDIA])
+async def test_a_new_device_that_another_host_has_locked_is_not_taken_in(
+    autojump_clock: MockClock, operation: NotifyOperation, kind: LockType
+) -> None:
+    async with house_of(B) as house:
+        house.site.add(A)
+        lock = house.site.dss.add_lock(kind, medium_id(A) if kind is LockType.MEDIA else device_id(A), ELSEWHERE)
+        admin = house.connect()
+        admin.notify(operation, A)
+        assert await admin.answer(1) == refused(RequestKind.NOTIFY, errno.EALREADY)
+        assert list(house.family.devices) == [device_id(B)]
+        assert [held for held in house.site.dss.locks.values() if A in held.id] == [lock]
+
+
+@pytest.mark.parametrize("operation", [ADD, UNLOCK])
+async def test_a_known_device_goes_on_waiting_though_the_administrator_is_told_who_has_it(
+    autojump_clock: MockClock, operation: NotifyOperation
+) -> None:
+    async with locked_elsewhere(A) as house:
+        waiting, admin = device(house, A), house.connect()
+        admin.notify(operation, A)
+        assert await admin.answer(1) == refused(RequestKind.NOTIFY, errno.EALREADY)
+        assert device(house, A) is waiting
+        unlock_elsewhere(house)
+        await trio.sleep(LOOK_AGAIN_S + 1)
+        assert waiting.state.serving
+
+
+@pytest.mark.parametrize("operation", [ADD, UNLOCK])
+async def test_a_withheld_device_waits_after_an_unlock_in_vain(
+    autojump_clock: MockClock, operation: NotifyOperation
+) -> None:
+    async with house_of(A, recheck_s=0.0) as house:
+        client, admin = house.connect(), house.connect()
+        house.site.dss.add_lock(LockType.MEDIA, medium_id(A), ELSEWHERE)
+        client.read(A)
+        assert await client.answer(1) == refused(RequestKind.READ, errno.EALREADY)
+        admin.notify(operation, A)
+        assert await admin.answer(1) == refused(RequestKind.NOTIFY, errno.EALREADY)
+        assert device(house, A).awaited == medium_id(A)
+        unlock_elsewhere(house)
+        client.read(A, id=2)
+        assert isinstance(await client.answer_to(2), ReadGranted)
+
+
+async def test_a_device_that_waits_for_another_host_can_be_locked(autojump_clock: MockClock) -> None:
+    async with locked_elsewhere(A) as house:
+        admin = house.connect()
+        admin.notify(LOCK, A)
+        assert await admin.answer(1) == Notified(device_id(A))
+        assert house.family.devices == {}
+        assert [lock.owner for lock in house.site.dss.locks.values()] == [ELSEWHERE]
+
+
+async def test_media_of_other_hosts_are_never_waited_for_by_writes(autojump_clock: MockClock) -> None:
+    """They are in the DSS, have room, and are locked or not: no device of this host has them."""
+    async with house_of(A) as house:
+        for path, lock in ((B, True), (C, False)):
+            house.site.add(path)
+            house.site.dss.devices[device_id(path)] = replace(house.site.device_row(path), host="store2")
+            if lock:
+                house.site.dss.add_lock(LockType.MEDIA, medium_id(path), ELSEWHERE)
+        client = house.connect()
+        client.write(1, id=1)
+        assert [granted.medium.name for granted in await client.granted()] == [A]
+        client.write(1, 1, id=2)
+        assert await client.answer_to(2) == refused(RequestKind.WRITE, errno.ENOSPC)
+
+
+# How writes are placed, by the settings.
+
+
+@pytest.mark.parametrize(("policy", "expected"), [("best_fit", B), ("first_fit", A)])
+async def test_the_policy_decides_where_a_write_goes(autojump_clock: MockClock, policy: str, expected: str) -> None:
+    site = Site()
+    site.add(A, total=1000)
+    site.add(B, total=500)
+    async with house_of(site=site, settings=family_settings(policy=policy)) as house:
+        client = house.connect()
+        client.write(100)
+        assert [granted.medium.name for granted in await client.granted()] == [expected]
+
+
+async def test_new_settings_count_for_those_who_wait_as_well(autojump_clock: MockClock) -> None:
+    site = Site()
+    site.add(A, total=1000)
+    site.add(B, total=500, groupings=("g",))
+    heard: list[FamilySettings] = []
+    async with house_of(site=site, settings=ONE) as house:
+        house.family._on_settings = heard.append
+        holder = await reader_of(house, A, B)
+        client = house.connect()
+        client.write(1, grouping="g")
+        await trio.sleep(1)
+        changed = ONE.model_copy(update={"groupings": True})
+        house.family.change_settings(changed)
+        assert heard == [changed]
+        give_back(holder, A, B)
+        assert [granted.medium.name for granted in await client.granted()] == [B]
+
+
 # The drain (note 11).
+
+
+@pytest.mark.note("11")
+@pytest.mark.parametrize("wait", [True, False])
+async def test_a_drain_answers_who_waits_for_a_lock_of_a_device_in_use(autojump_clock: MockClock, wait: bool) -> None:
+    async with house_of(A) as house:
+        holder, admin = await reader_of(house, A), house.connect()
+        admin.notify(LOCK, A, id=9, wait=wait)
+        await trio.sleep(1)
+        house.drain()
+        await trio.sleep(1)
+        said = [(response.request_id, response.body) for response in admin.responses]
+        assert said == ([(9, refused(RequestKind.NOTIFY))] if wait else [])
+        give_back(holder, A)
 
 
 @pytest.mark.note("11", "10.3")

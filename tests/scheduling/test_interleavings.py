@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -17,6 +18,17 @@ from tests.fakes.house import FakeClient, House, back, house_of
 from tests.fakes.site import Site, device_id, family_settings, medium_id, run_virtual
 
 A, B, C, D = "/srv/a", "/srv/b", "/srv/c", "/srv/d"
+
+
+async def meddle(site: Site, random: Random) -> None:
+    """Be an administrator who changes media and cleans locks, and tells nobody."""
+    while True:
+        await trio.sleep(random.random())
+        if random.random() < 0.3:
+            site.dss.locks.clear()
+            continue
+        path = random.choice((A, B, C))
+        site.dss.media[medium_id(path)] = replace(site.medium(path), tags=(str(random.random()),))
 
 
 def crowd(seed: int, *, failing: bool) -> None:
@@ -83,9 +95,13 @@ def crowd(seed: int, *, failing: bool) -> None:
                     else:
                         assert failing
 
-        async with house_of(site=site, settings=chosen) as house, trio.open_nursery() as clients:
-            for _ in range(6):
-                clients.start_soon(one_client, house)
+        recheck_s = random.choice((0.0, 0.1, 1.0))
+        async with house_of(site=site, settings=chosen, recheck_s=recheck_s) as house, trio.open_nursery() as others:
+            others.start_soon(meddle, site, random)
+            async with trio.open_nursery() as clients:
+                for _ in range(6):
+                    clients.start_soon(one_client, house)
+            others.cancel_scope.cancel()
         for path in (A, B, C):
             kept = site.medium(path).stats.logc_spc_used
             committed = sum(update.add_logical for update in site.dss.updates(medium_id(path)))
@@ -158,8 +174,10 @@ def end_at_any_moment(seed: int, *, forced: bool) -> None:
             sync_while_io=random.random() < 0.5,
         )
         asked: dict[FakeClient, Counter[int]] = {}
+        recheck_s = random.choice((0.0, 0.1, 1.0))
         async with trio.open_nursery() as clients:
-            async with house_of(site=site, settings=chosen, keep_clients=True) as house:
+            async with house_of(site=site, settings=chosen, keep_clients=True, recheck_s=recheck_s) as house:
+                clients.start_soon(meddle, site, random)
                 for _ in range(5):
                     clients.start_soon(busy_client, house, random, asked)
                 await trio.sleep(random.random() * 2)

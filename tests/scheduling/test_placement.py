@@ -51,6 +51,8 @@ def offer(
     mixes: bool = True,
     kinds: frozenset[RequestKind] = frozenset({READ, WRITE}),
     formatting: bool = False,
+    located: bool = False,
+    refusal: LrsError | None = None,
 ) -> Offer:
     medium = Medium(
         replace(medium_id(name), library=library),
@@ -62,7 +64,7 @@ def offer(
         put=put,
     )
     space = volume or VolumeOffer(free, free if available is None else available)
-    return Offer(device_id(name), medium, space, serving, idle, slots, load, mixes, kinds, formatting)
+    return Offer(device_id(name), medium, space, serving, idle, slots, load, mixes, kinds, formatting, located, refusal)
 
 
 def write(*sizes: int, tags: tuple[str, ...] = (), empty: bool = False, **more: object) -> WriteAllocation:
@@ -95,6 +97,29 @@ def refused(outcome: Outcome) -> int | None:
 def test_the_least_busy_device_is_chosen_then_the_least_space_left_over() -> None:
     offers = [offer("busy", load=1), offer("large", free=900), offer("small", free=500), offer("tiny", free=99)]
     assert taken(place_write(write(100), offers)) == ["small"]
+
+
+def test_best_fit_takes_the_least_space_that_is_enough() -> None:
+    offers = [offer("large", free=900), offer("tight", free=100), offer("tiny", free=99), offer("middle", free=500)]
+    assert taken(place_write(write(100), offers)) == ["tight"]
+    assert taken(place_write(write(100, 100), offers)) == ["tight", "middle"]
+
+
+def test_first_fit_takes_the_first_that_has_enough() -> None:
+    offers = [offer("tiny", free=99), offer("large", free=900), offer("tight", free=100)]
+    assert taken(place_write(write(100), offers, first_fit=True)) == ["large"]
+    assert taken(place_write(write(100, 100), offers, first_fit=True)) == ["large", "tight"]
+
+
+def test_first_fit_prefers_the_less_busy_as_well() -> None:
+    offers = [offer("busy", load=1), offer("first"), offer("second", free=500)]
+    assert taken(place_write(write(100), offers, first_fit=True)) == ["first"]
+
+
+@pytest.mark.parametrize("first_fit", [False, True])
+def test_what_counts_is_the_space_that_nobody_has_reserved(first_fit: bool) -> None:
+    offers = [offer("promised", free=300, available=50), offer("free", free=400)]
+    assert taken(place_write(write(100), offers, first_fit=first_fit)) == ["free"]
 
 
 @pytest.mark.note("7")
@@ -146,6 +171,14 @@ def test_a_medium_that_has_been_written_is_not_an_empty_one() -> None:
     assert refused(place_write(write(10, empty=True), offers[:1])) == errno.ENOSPC
 
 
+def test_each_medium_of_a_request_may_have_to_be_empty() -> None:
+    """Phobos looks at what the first one wants, for all."""
+    used, empty = offer("used", fs_status=FsStatus.USED, free=10), offer("empty", free=99)
+    for wanted in ((True, False), (False, True)):
+        request = WriteAllocation(tuple(WriteMedium(10, (), empty) for empty in wanted), Family.DIR)
+        assert taken(place_write(request, [used, empty])) == ["empty" if want else "used" for want in wanted]
+
+
 def test_tags_and_library_limit_the_choice() -> None:
     offers = [offer("a", tags=("x",)), offer("b", tags=("y", "x")), offer("c", library="other")]
     assert taken(place_write(write(10, tags=("x", "y")), offers)) == ["b"]
@@ -163,6 +196,24 @@ def test_a_grouping_is_a_wish_that_gives_way() -> None:
     assert taken(place_write(write(10, grouping="g"), offers, groupings=True)) == ["a"]
 
 
+def test_a_grouping_gives_way_where_its_media_have_no_room_together() -> None:
+    grouped = [offer(name, free=60, groupings=("g",)) for name in "ab"]
+    assert taken(place_write(write(100, grouping="g"), [*grouped, offer("c", free=500)], groupings=True)) == ["a"]
+    assert taken(place_write(write(121, grouping="g"), [*grouped, offer("c", free=500)], groupings=True)) == ["c"]
+
+
+def test_a_grouping_gives_way_as_a_whole() -> None:
+    """Two media are wanted and one bears the grouping: without it, the best ones are taken."""
+    offers = [offer("grouped", free=900, groupings=("g",)), offer("a", free=100), offer("b", free=200)]
+    assert taken(place_write(write(10, 10, grouping="g"), offers, groupings=True)) == ["a", "b"]
+
+
+def test_a_grouping_is_not_above_tags_and_library() -> None:
+    offers = [offer("grouped", groupings=("g",)), offer("tagged", tags=("x",))]
+    assert taken(place_write(write(10, tags=("x",), grouping="g"), offers, groupings=True)) == ["tagged"]
+    assert refused(place_write(write(10, library="x", grouping="g"), offers, groupings=True)) == errno.ENOSPC
+
+
 def test_no_duplicate_on_a_device_that_serves_this_client_already() -> None:
     offers = [offer("a"), offer("b")]
     assert taken(place_write(write(10), offers, excluded=frozenset({device_id("a")}))) == ["b"]
@@ -176,6 +227,22 @@ def test_a_write_that_may_be_split_gets_the_largest_part() -> None:
     assert isinstance(outcome, Placed)
     assert outcome.takes[0].reserve == 400
     assert refused(place_write(write(1051), offers)) == errno.ENOSPC
+
+
+@pytest.mark.parametrize("first_fit", [False, True])
+def test_a_write_is_split_only_if_it_fits_nowhere_whole(first_fit: bool) -> None:
+    offers = [offer("largest part", free=300, available=300), offer("whole", free=301, slots=0)]
+    assert taken(place_write(write(300), offers, first_fit=first_fit)) == ["largest part"]
+    assert claimed(place_write(write(301), offers, first_fit=first_fit)) == set()
+    assert taken(place_write(write(302), offers, first_fit=first_fit)) == ["largest part"]
+
+
+def test_every_split_medium_gets_the_largest_part_that_is_left() -> None:
+    offers = [offer(name, free=free) for name, free in (("a", 100), ("b", 300), ("c", 200))]
+    outcome = place_write(write(400, 200), offers)
+    assert taken(outcome) == ["b", "c"]
+    assert isinstance(outcome, Placed)
+    assert [take.reserve for take in outcome.takes] == [300, 200]
 
 
 def test_a_write_that_may_not_be_split_needs_one_medium_for_it() -> None:
@@ -215,6 +282,37 @@ def test_a_write_waits_for_reads_where_they_do_not_mix() -> None:
     assert isinstance(outcome, Waits)
     outcome.keep()
     assert isinstance(place_read(read(1, "a"), [reading], {}), Waits)
+
+
+# Media that a client has located, and media of others.
+
+
+def test_a_write_is_not_placed_on_a_located_medium_while_another_will_do() -> None:
+    offers = [offer("located", free=100, located=True), offer("other", free=900, load=3)]
+    assert taken(place_write(write(100), offers)) == ["other"]
+
+
+def test_a_write_waits_for_a_located_medium_and_claims_nothing_there() -> None:
+    located = offer("a", located=True)
+    outcome = place_write(write(10), [located])
+    assert isinstance(outcome, Waits)
+    outcome.keep()
+    assert taken(place_read(read(1, "a"), [located], {})) == ["a"]
+
+
+def test_a_write_of_two_claims_what_is_not_located() -> None:
+    offers = [offer("located", located=True), offer("other")]
+    assert claimed(place_write(write(10, 10), offers)) == {"other"}
+
+
+def test_what_a_device_does_not_grant_for_a_reason_of_its_own_is_refused_with_that() -> None:
+    elsewhere = LrsError(errno.EALREADY, "on store2")
+    withheld = offer("a", serving=False, refusal=elsewhere, fs_status=FsStatus.BLANK)
+    readable = offer("b", serving=False, refusal=elsewhere)
+    assert refused(place_read(read(1, "b"), [readable], {})) == errno.EALREADY
+    assert refused(place_format(Format(medium_id("a"), FsType.POSIX), [withheld], None)) == errno.EBUSY
+    assert refused(place_write(write(10), [readable])) == errno.ENODEV
+    assert taken(place_write(write(10), [readable, offer("c", free=10)])) == ["c"]
 
 
 # Reads.

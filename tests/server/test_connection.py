@@ -11,17 +11,20 @@ import trio
 from trio.testing import MockClock
 
 from lrs_trio.events import EventKind
-from lrs_trio.model import AdmStatus, Family, FsStatus, RequestKind
+from lrs_trio.model import AdmStatus, Family, FsStatus, NotifyOperation, RequestKind, ResourceId
 from lrs_trio.settings import ServerSettings
+from lrs_trio.wire.codec import decode_request
 from lrs_trio.wire.framing import PROTOCOL_VERSION, encode_frame
 from lrs_trio.wire.messages import (
     Failed,
+    Notify,
     Ping,
     Pong,
     ReadAllocation,
     ReadGranted,
     Release,
     ReleasedMedium,
+    Request,
     RequestBody,
     Response,
     WriteAllocation,
@@ -226,6 +229,24 @@ async def test_a_connection_that_ends_inside_a_frame_is_an_error(autojump_clock:
         assert house.family.devices[device_id(A)].state.idle
 
 
+def notify(*, operation: int, wait: bool) -> bytes:
+    """News about a device, with request id 7."""
+    body = b"\x0a\x0a\x08\x01\x12\x01a\x1a\x03lib" + bytes([0x10, operation, 0x18, wait])
+    return b"\x08\x07\x42" + bytes([len(body)]) + body
+
+
+def test_news_are_written_right_here() -> None:
+    body = Notify(ResourceId(Family.DIR, "a", "lib"), NotifyOperation.DEVICE_UNLOCK, wait=False)
+    assert decode_request(notify(operation=2, wait=False)) == Request(7, body)
+
+
+async def test_malformed_news_that_nobody_waits_for_are_not_answered(autojump_clock: MockClock) -> None:
+    async with house_of() as house, door_of(house) as door:
+        peer = door.connect()
+        await peer.stream.send_all(encode_frame(notify(operation=99, wait=False)))
+        await still_served(peer)
+
+
 @pytest.mark.parametrize(
     ("message", "kind"),
     [
@@ -234,6 +255,7 @@ async def test_a_connection_that_ends_inside_a_frame_is_an_error(autojump_clock:
         pytest.param(b"\x08\x07\x2a\x00", RequestKind.READ, id="empty-read"),
         pytest.param(b"\x08\x07\x3a\x00", RequestKind.FORMAT, id="empty-format"),
         pytest.param(b"\x08\x07\x52\x02\x08\x63", RequestKind.MONITOR, id="unknown-family"),
+        pytest.param(notify(operation=99, wait=True), RequestKind.NOTIFY, id="unknown-news"),
         pytest.param(b"\x08\x07\x48\x00\x52\x02\x08\x01", None, id="two-bodies"),
     ],
 )

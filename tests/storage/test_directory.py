@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,11 @@ import trio
 import trio.testing
 
 from lrs_trio.errors import LrsError
-from lrs_trio.model import Device, Family, FsType, Medium, ResourceId
+from lrs_trio.model import LABEL_LENGTH, Device, Family, FsStatus, FsType, Medium, ResourceId
 from lrs_trio.storage.directory import DirectoryFilesystem, DirectoryStorage
 from lrs_trio.storage.root import LABEL_FILE
 from lrs_trio.storage.shared_sync import SharedSync
+from lrs_trio.storage.space import FullThreshold
 from lrs_trio.storage.syncfs import syncfs
 from tests.storage.faults import FaultyFilesystem, faulty
 
@@ -35,7 +37,7 @@ def medium(name: Path | str) -> Medium:
 
 
 def filesystem(shared: SharedSync | None = None, sync: Callable[[int], None] = syncfs) -> DirectoryFilesystem:
-    return DirectoryFilesystem(trio.CapacityLimiter(1), 5, shared or SharedSync(), sync=sync)
+    return DirectoryFilesystem(trio.CapacityLimiter(1), FullThreshold(5), shared or SharedSync(), sync=sync)
 
 
 class SlowDisk:
@@ -122,7 +124,7 @@ async def test_format_then_mount(tmp_path: Path) -> None:
 
 
 async def test_format_reports_free_space_without_the_threshold(tmp_path: Path) -> None:
-    fs = DirectoryFilesystem(trio.CapacityLimiter(1), 100, SharedSync())
+    fs = DirectoryFilesystem(trio.CapacityLimiter(1), FullThreshold(100), SharedSync())
     await fs.open(str(tmp_path))
     assert (await fs.format(medium(tmp_path))).free > 0
     assert (await fs.space()).free == 0
@@ -145,6 +147,42 @@ async def test_mount_of_another_medium(tmp_path: Path) -> None:
     with pytest.raises(LrsError, match=f"'/srv/other'.*'{tmp_path}'") as caught:
         await fs.mount(medium(tmp_path))
     assert caught.value.errno == errno.EINVAL
+    await fs.close()
+
+
+async def test_a_medium_that_is_being_imported_may_have_any_label_but_must_have_one(tmp_path: Path) -> None:
+    fs = filesystem()
+    await fs.open(str(tmp_path))
+    importing = replace(medium(tmp_path), fs_status=FsStatus.IMPORTING)
+    with pytest.raises(LrsError, match="format it first"):
+        await fs.mount(importing)
+    (tmp_path / LABEL_FILE).write_text("/srv/other")
+    assert await fs.mount(importing) == str(tmp_path)
+    await fs.close()
+
+
+async def test_an_imported_medium_keeps_the_label_that_the_dss_has_of_it(tmp_path: Path) -> None:
+    label = "/the/place/where/it/was/formatted/once"
+    (tmp_path / LABEL_FILE).write_text(label)
+    fs = filesystem()
+    await fs.open(str(tmp_path))
+    assert await fs.mount(replace(medium(tmp_path), fs_label=label[:LABEL_LENGTH])) == str(tmp_path)
+    for other in ("", "NULL", label[: LABEL_LENGTH - 1], "/another/place"):
+        with pytest.raises(LrsError, match="wrong filesystem"):
+            await fs.mount(replace(medium(tmp_path), fs_label=other))
+    await fs.close()
+
+
+async def test_a_threshold_that_changes_counts_from_the_next_measurement(tmp_path: Path) -> None:
+    storage = DirectoryStorage(HOST, 1)
+    fs = storage.unit(device(f"{HOST}:{tmp_path}")).filesystem
+    await fs.open(str(tmp_path))
+    assert (await fs.space()).free > 0
+    storage.full_threshold_percent = 99
+    # Of any real disk more than 1 % is used.
+    assert (await fs.space()).free == 0
+    assert (await fs.sync()).free == 0
+    assert storage.full_threshold_percent == 99
     await fs.close()
 
 
@@ -299,7 +337,7 @@ async def test_closing_does_not_pull_the_descriptor_from_under_a_call(tmp_path: 
         seen.append(os.readlink(f"/proc/self/fd/{descriptor}"))
 
     limiter = trio.CapacityLimiter(1)
-    fs = DirectoryFilesystem(limiter, 5, SharedSync(), sync=look)
+    fs = DirectoryFilesystem(limiter, FullThreshold(5), SharedSync(), sync=look)
     await fs.open(str(tmp_path))
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:

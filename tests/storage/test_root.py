@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from lrs_trio.errors import LrsError
-from lrs_trio.storage.root import LABEL_FILE, Root, label_names
+from lrs_trio.model import Family, FsType, Medium, ResourceId
+from lrs_trio.storage.root import LABEL_FILE, Root, label_names, label_recorded
 from lrs_trio.storage.syncfs import syncfs
 
 
@@ -124,6 +125,33 @@ def test_a_label_names_its_medium_whole_or_cut_after_32_bytes_or_characters(name
 )
 def test_another_label_does_not(found: str, name: str) -> None:
     assert not label_names(found, name)
+
+
+LONG = "/mnt/archive/directories/number"  # 31 characters
+
+
+@pytest.mark.parametrize(
+    ("found", "recorded", "name", "expected"),
+    [
+        ("/old", "/old", "/new", True),
+        (LONG + "/1/x", LONG + "/", "/new", True),
+        ("/srv/" + "é" * 40, "/srv/" + "é" * 27, "/new", True),
+        ("/old", "", "/new", False),
+        ("", "", "/new", False),
+        ("/old", "/older", "/new", False),
+        ("/older", "/old", "/new", False),
+        # The beginning of the own name: it would be the beginning of a neighbour's as well.
+        (LONG + "/2", LONG + "/", LONG + "/1", False),
+        (LONG + "/1", LONG + "/", LONG + "/1", False),
+        ("/new", "/new", "/new", False),
+        ("/ne", "/ne", "/new", False),
+    ],
+)
+def test_a_recorded_label_counts_where_the_own_name_does_not_begin_so(
+    found: str, recorded: str, name: str, expected: bool
+) -> None:
+    medium = Medium(ResourceId(Family.DIR, name, "legacy"), FsType.POSIX, fs_label=recorded)
+    assert label_recorded(found, medium) == expected
 
 
 def test_a_replaced_directory_is_noticed(tmp_path: Path) -> None:

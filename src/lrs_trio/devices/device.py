@@ -11,19 +11,22 @@ import errno
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 import trio
 
 from lrs_trio.devices.grant import Grant, GrantState
-from lrs_trio.devices.ownership import take_lock
+from lrs_trio.devices.health import health_from_log
+from lrs_trio.devices.ownership import Ownership
 from lrs_trio.devices.state import DeviceState, DeviceStatus, FormatJob, Prepare, Step, Volume
 from lrs_trio.devices.to_sync import SubRequest, SyncGroup, SyncStatus, ToSyncSet
 from lrs_trio.dss.operations import (
     Dss,
+    MediumRow,
     MediumUpdate,
+    ReadHealthLog,
     ReadMedium,
-    ReleaseLock,
     SetDeviceStatus,
     UpdateMedia,
 )
@@ -41,7 +44,7 @@ from lrs_trio.model import (
     Space,
 )
 from lrs_trio.settings import FamilySettings
-from lrs_trio.storage.protocols import Unit
+from lrs_trio.storage.protocols import DriveIdentity, Unit
 
 log = structlog.get_logger()
 
@@ -70,9 +73,9 @@ class DeviceTask:
     def __init__(self, row: Device, unit: Unit, context: DeviceContext) -> None:
         settings = context.settings
         self.row = row
+        self.identity: DriveIdentity | None = None
         self.medium: Medium | None = None
         self.root = ""
-        self.waiting_for = ""
         self.state = DeviceState(
             to_sync=ToSyncSet(settings.sync.thresholds),
             max_concurrent_io=settings.max_concurrent_io,
@@ -81,12 +84,13 @@ class DeviceTask:
         )
         self.space = Space(0, 0)
         self.health = settings.max_health
+        self.medium_health = settings.max_health
         self.settled = trio.Event()
         """Adopted, refused, or waiting for another owner."""
         self.ended = trio.Event()
         self._unit = unit
         self._context = context
-        self._held: list[tuple[LockType, ResourceId]] = []
+        self._ownership = Ownership(row.path, self.state, context.dss, context.owner)
         self._adoption = trio.CancelScope()
         self._failure_settled = False
         # One place is enough: a bell that has been rung already needs no second ring.
@@ -99,6 +103,16 @@ class DeviceTask:
     @property
     def medium_id(self) -> ResourceId | None:
         return self.medium.id if self.medium else None
+
+    @property
+    def waiting_for(self) -> str:
+        """Who has the lock that this device waits for, to be read by people."""
+        return self._ownership.holder
+
+    @property
+    def awaited(self) -> ResourceId | None:
+        """The device or medium whose lock another host has; ``None`` when none is waited for."""
+        return self._ownership.awaited
 
     # What others ask for: plain calls that change the state and ring the bell.
 
@@ -152,6 +166,10 @@ class DeviceTask:
             self.state.to_sync.mark_dirty(trio.current_time())
         self.ring()
 
+    async def look_again(self) -> None:
+        """If another host's lock is waited for, see now whether that is gone; returns when it is known."""
+        await self._ownership.look_again()
+
     def stop(self) -> None:
         """End in order: ongoing I/O is awaited, pending syncs are done, the medium is unmounted (note 11)."""
         self.state.stopping = True
@@ -163,7 +181,7 @@ class DeviceTask:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Adopt the device, serve until stopped or failed, leave in order.
 
-        Started as soon as the device is adopted, refused, or found to be waiting for another owner.
+        Started as soon as the device is adopted, refused, or found to be waiting for another owner of its locks.
         Only defects escape: a failing device ends its own task and no other.
         """
         with self._rung:
@@ -174,6 +192,8 @@ class DeviceTask:
                     adopted = True
             except OSError as error:
                 self._refuse(error)
+            self._ownership.awaited = None
+            self._ownership.tell_looked()
             self._tell_started(task_status)
             if adopted:
                 self._context.changed()
@@ -185,20 +205,22 @@ class DeviceTask:
 
     async def _adopt(self, task_status: trio.TaskStatus[None]) -> None:
         """Find out what is there, take the locks, and make the medium usable."""
-        await self._lock(LockType.DEVICE, self.id, task_status)
+        waiting = partial(self._tell_started, task_status)
+        await self._ownership.take(LockType.DEVICE, self.id, waiting)
         with self._deadline("look-up"):
-            identity = await self._unit.drive.query(self.row)
+            self.identity = await self._unit.drive.query(self.row)
             name = await self._unit.library.lookup(self.row)
         if name is None:
             raise LrsError(errno.ENOMEDIUM, f"{self.row.path}: there is no medium in this device")
         medium = ResourceId(self.id.family, name, self.id.library)
-        await self._lock(LockType.MEDIA, medium, task_status)
+        await self._ownership.take(LockType.MEDIA, medium, waiting)
         row = await self._context.dss.execute(ReadMedium(medium))
         if row is None:
             raise LrsError(errno.ENXIO, f"{medium}: the DSS does not know this medium; add it first")
         self.medium = row.medium
+        await self._read_health(medium)
         with self._deadline("open"):
-            await self._unit.filesystem.open(identity.path)
+            await self._unit.filesystem.open(self.identity.path)
         self.state.volume = self._context.volumes.setdefault(self._unit.filesystem.volume, Volume())
         self.state.status = DeviceStatus.LOADED
         if row.medium.fs_status is not FsStatus.BLANK:
@@ -206,22 +228,13 @@ class DeviceTask:
         log.info("device ready", device=self.row.path, medium=medium.name, status=self.state.status.value)
         self._emit(EventKind.DEVICE_ADDED)
 
-    async def _lock(self, kind: LockType, resource: ResourceId, task_status: trio.TaskStatus[None]) -> None:
-        def waiting(holder: str) -> None:
-            self.state.status = DeviceStatus.WAITING
-            self.waiting_for = holder
-            log.warning("device waits for a lock", device=self.row.path, lock=kind.value, holder=holder)
-            self._tell_started(task_status)
-
-        # Noted before, because a cancelled attempt may succeed all the same.
-        self._held.append((kind, resource))
-        try:
-            await take_lock(self._context.dss, kind, resource, self._context.owner, waiting)
-        except LrsError:
-            self._held.remove((kind, resource))
-            raise
-        self.state.status = DeviceStatus.ADOPTING
-        self.waiting_for = ""
+    async def _read_health(self, medium: ResourceId) -> None:
+        """Begin with the health that the log tells of; nothing is failed for that alone."""
+        dss, maximum = self._context.dss, self._context.settings.max_health
+        of_device = ReadHealthLog(self.id.library, self.id.family, device=self.id.name)
+        of_medium = ReadHealthLog(medium.library, medium.family, medium=medium.name)
+        self.health = health_from_log(await dss.execute(of_device), maximum)
+        self.medium_health = health_from_log(await dss.execute(of_medium), maximum)
 
     def _tell_started(self, task_status: trio.TaskStatus[None]) -> None:
         if not self.settled.is_set():
@@ -243,6 +256,9 @@ class DeviceTask:
                 case Step.WAIT:
                     with trio.move_on_at(until):
                         await self._rung.receive()
+                case Step.LOCK:
+                    await self._ownership.take_again(self.id, self._loaded().id)
+                    self._context.changed()
                 case Step.ACT:
                     await self._act(self.state.scheduled.popleft())
                 case Step.SYNC:
@@ -268,6 +284,7 @@ class DeviceTask:
             await self._fail(error)
             return
         if grant.state is GrantState.PLANNED:
+            self._recover()
             self.state.move(grant, GrantState.READY, trio.current_time())
             grant.holder.grant_ready(grant)
 
@@ -294,6 +311,7 @@ class DeviceTask:
             job.holder.format_failed(error)
         else:
             self.state.formatting = None
+            self._recover()
             self.medium = row
             self.state.volume.measure(self.space.free)
             self.state.status = DeviceStatus.LOADED
@@ -338,12 +356,14 @@ class DeviceTask:
             with self._deadline("sync"):
                 self.space = await self._unit.filesystem.sync()
         except OSError as error:
+            self._log_sync(error.errno or errno.EIO)
             self._emit(EventKind.SYNC_FAILED, errno=error.errno or 0, detail=describe(error))
             log.error("sync failed", device=self.row.path, waiting=len(group.waiting), error=describe(error))
-            await self._fail(error)
+            await self._fail(error, lost=True)
             group.settle(error)
         else:
-            self.health = min(self.health + 1, self._context.settings.max_health)
+            self._log_sync(0)
+            self._recover()
             self.state.volume.measure(self.space.free)
             group.settle(None)
             served = [waiting for waiting in group.waiting if waiting.status is SyncStatus.DONE]
@@ -362,6 +382,10 @@ class DeviceTask:
             grant.holder.grant_ready(grant)
         self.ring()
         self._context.changed()
+
+    def _log_sync(self, number: int) -> None:
+        """Say that a physical sync has ended, in words that scripts look for; `number` is its errno or 0."""
+        log.debug("sync: medium=%s rc=%d", self._loaded().id.name, -number)
 
     def figures(self) -> MediumUpdate:
         """What the last sync taught about the medium: used now, and how much space is left.
@@ -383,32 +407,62 @@ class DeviceTask:
         try:
             (row,) = await self._context.dss.execute(UpdateMedia((self.figures(),)))
         except LrsError as error:
-            await self._fail(error)
+            await self._fail(error, lost=True)
         else:
             self.medium_changed(row)
 
     def medium_changed(self, row: Medium | None) -> None:
         """The medium's row in the DSS is this now; ``None`` if somebody has deleted it."""
-        if row is not None and self.medium is not None and row.id == self.medium.id:
+        if row is None:
+            self._ownership.withhold(
+                LrsError(errno.ENXIO, f"{self._loaded().id}: was deleted from the DSS; add it again")
+            )
+        elif row.id == self.medium_id:
             self.medium = row
 
-    async def _fail(self, error: OSError) -> None:
-        """Stop trusting the medium, and the device once its health is used up (decision 12).
+    def medium_read(self, row: MediumRow | LrsError | None) -> bool:
+        """The DSS was asked for the medium: it has `row`, or none, or one that cannot be used. True if that is news.
 
-        Whoever writes here now cannot be told later that the bytes are safe: the system reports a
-        write-back error only once. So every grant that is still out fails with its release.
+        A medium without a row, or that somebody else has locked, is not granted any more. If only our lock is
+        gone it is taken again first.
+        """
+        before = self.medium, self.state.withheld, self.state.unlocked
+        if isinstance(row, LrsError):
+            self._ownership.withhold(row)
+        elif row is None:
+            self.medium_changed(None)
+        else:
+            self.medium_changed(row.medium)
+            self._ownership.lock_read(row.medium.id, row.lock)
+            self.ring()
+        return before != (self.medium, self.state.withheld, self.state.unlocked)
+
+    def _recover(self) -> None:
+        """Something succeeded: device and medium get a failure back."""
+        maximum = self._context.settings.max_health
+        self.health = min(self.health + 1, maximum)
+        self.medium_health = min(self.medium_health + 1, maximum)
+
+    async def _fail(self, error: OSError, *, lost: bool = False) -> None:
+        """Stop using the device; medium and device are failed once their health is used up (decision 12).
+
+        If bytes may be `lost`, the medium is failed at once. Whoever writes here now cannot be told later that
+        the bytes are safe: the system reports a write-back error only once. So every grant that is still out
+        fails with its release.
         """
         medium = self._loaded()
-        self.health -= 1
+        self.health = max(self.health - 1, 0)
+        self.medium_health = max(self.medium_health - 1, 0)
         self.state.fail(error)
         for grant in [grant for grant in self.state.grants if grant.state in (GrantState.PLANNED, GrantState.READY)]:
             self.state.end(grant, trio.current_time(), dirty=False)
             grant.holder.grant_failed(grant, error)
         try:
-            failed = UpdateMedia((MediumUpdate(medium.id, adm_status=AdmStatus.FAILED),))
-            (row,) = await self._context.dss.execute(failed)
-            self.medium_changed(row)
-            if self.health <= 0:
+            if lost or self.medium_health == 0:
+                failed = UpdateMedia((MediumUpdate(medium.id, adm_status=AdmStatus.FAILED),))
+                (row,) = await self._context.dss.execute(failed)
+                self.medium_changed(row)
+            if self.health == 0:
                 await self._context.dss.execute(SetDeviceStatus(self.id, AdmStatus.FAILED))
                 self.row = replace(self.row, adm_status=AdmStatus.FAILED)
         except LrsError as refusal:
@@ -430,9 +484,7 @@ class DeviceTask:
         except OSError as error:
             self._emit(EventKind.UNMOUNT_FAILED, errno=error.errno or 0, detail=describe(error))
             log.error("unmount failed", device=self.row.path, error=describe(error))
-        while self._held:
-            kind, resource = self._held.pop()
-            await self._context.dss.execute(ReleaseLock(kind, resource, self._context.owner))
+        await self._ownership.give_back()
         if not failed:
             self.state.status = DeviceStatus.STOPPED
             log.info("device released", device=self.row.path)

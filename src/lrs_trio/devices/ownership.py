@@ -1,4 +1,4 @@
-"""Taking a lock of the DSS: at once, over from a dead owner, or after a living one (decision 15)."""
+"""Whether a device and its medium are ours in the DSS: the locks taken, awaited, lost, and given back (decision 15)."""
 
 from __future__ import annotations
 
@@ -6,35 +6,184 @@ import errno
 import os
 from collections.abc import Callable
 
+import structlog
 import trio
 
-from lrs_trio.dss.operations import Dss, ReplaceLock, TakeLock
+from lrs_trio.devices.state import DeviceState, DeviceStatus
+from lrs_trio.dss.operations import Dss, ReadLocks, ReleaseLock, ReplaceLock, TakeLock
 from lrs_trio.dss.processes import process_start_time
 from lrs_trio.dss.recovery import Standing, standing_of
-from lrs_trio.errors import LrsError
-from lrs_trio.model import LockOwner, LockType, ResourceId
+from lrs_trio.errors import LrsError, describe
+from lrs_trio.model import Lock, LockOwner, LockType, ResourceId, lock_id
+
+log = structlog.get_logger()
+
+LOOK_AGAIN_S = 5.0
+"""How often to look whether another host has given a lock back, which no DSS tells: often enough for a directory
+that moves from one host to another, and one small transaction in that time is nothing."""
 
 
-async def take_lock(
-    dss: Dss, kind: LockType, resource: ResourceId, owner: LockOwner, waiting: Callable[[str], None]
-) -> None:
-    """Make `owner` hold the lock of `resource`.
+class Ownership:
+    """What keeps the device at `path` from being somebody else's, and `state` true to that."""
 
-    A row that a dead process of this host left is replaced. For a living one it waits until that process
-    ends, after a call of `waiting` that names it.
+    def __init__(self, path: str, state: DeviceState, dss: Dss, owner: LockOwner) -> None:
+        self.holder = ""
+        """Who has the lock that is waited for."""
+        self.awaited: ResourceId | None = None
+        """The device or medium whose lock another host has; ``None`` when none is waited for."""
+        self._path = path
+        self._state = state
+        self._owner = owner
+        self._locks = HeldLocks(dss, owner)
+        self._look_now = trio.Event()
+        self._looked = trio.Event()
 
-    Raises:
-        LrsError: EALREADY, another host holds it.
-    """
-    while (holder := await dss.execute(TakeLock(kind, resource, owner))) is not None:
-        standing = standing_of(holder, owner, process_start_time)
-        if standing is Standing.FOREIGN:
-            raise LrsError(errno.EALREADY, f"{resource}: its {kind.value} lock is held by {holder.owner}")
-        if standing is Standing.LIVING:
-            waiting(str(holder.owner))
-            await wait_process_end(holder.owner.pid)
-        elif await dss.execute(ReplaceLock(holder, owner)):
-            return
+    async def take(self, kind: LockType, resource: ResourceId, waiting: Callable[[], None]) -> None:
+        """Lock `resource`, however long that takes; `waiting` is called when it is found to take long.
+
+        The end of a process of this host is awaited; for another host there is a look now and then.
+        """
+        while (holder := await self._locks.take(kind, resource)) is not None:
+            self._state.status = DeviceStatus.WAITING
+            if str(holder.owner) != self.holder:
+                self.holder = str(holder.owner)
+                log.warning("device waits for a lock", device=self._path, lock=kind.value, holder=self.holder)
+            waiting()
+            self.tell_looked()
+            if holder.owner.host == self._owner.host:
+                self.awaited = None
+                await wait_process_end(holder.owner.pid)
+            else:
+                self.awaited = resource
+                self._look_now, self._looked = trio.Event(), trio.Event()
+                with trio.move_on_after(LOOK_AGAIN_S):
+                    await self._look_now.wait()
+        self._state.status = DeviceStatus.ADOPTING
+        self.holder = ""
+        self.awaited = None
+
+    async def look_again(self) -> None:
+        """If another host's lock is waited for, see now whether that is gone; returns when it is known."""
+        if self.awaited is not None:
+            self._look_now.set()
+            await self._looked.wait()
+
+    def tell_looked(self) -> None:
+        """Whoever asked for a look may go on."""
+        self._looked.set()
+
+    def lock_read(self, medium: ResourceId, lock: Lock | None) -> None:
+        """The DSS says that `lock` is on `medium`, which ought to be ours.
+
+        Somebody else's withholds the medium. If ours is only missing, it has to be taken again first.
+        """
+        if lock is not None and lock.owner == self._owner and not lock.is_weak:
+            self.grant_again()
+        elif (holder := self._locks.other_holder(lock)) is not None:
+            self._locks.lost(LockType.MEDIA, medium)
+            self.withhold(_refusal(medium, holder, self._owner))
+        else:
+            self._state.unlocked = True
+
+    async def take_again(self, device: ResourceId, medium: ResourceId) -> None:
+        """Take the locks again that somebody has removed, as ``lock clean`` does."""
+        try:
+            for kind, resource in ((LockType.DEVICE, device), (LockType.MEDIA, medium)):
+                holder = await self._locks.take(kind, resource)
+                if holder is not None:
+                    raise _refusal(resource, holder, self._owner)
+        except LrsError as refusal:
+            self.withhold(refusal)
+        else:
+            log.warning("locks had been removed and are taken again", device=self._path)
+            self.grant_again()
+        self._state.unlocked = False
+
+    def withhold(self, reason: LrsError) -> None:
+        """Grant nothing new here, because of `reason`, until the DSS says otherwise."""
+        if str(self._state.withheld) != str(reason):
+            log.warning("medium withheld", device=self._path, reason=describe(reason))
+            self._state.withheld = reason
+
+    def grant_again(self) -> None:
+        if self._state.withheld is not None:
+            log.info("medium granted again", device=self._path)
+            self._state.withheld = None
+
+    async def give_back(self) -> None:
+        """Release what is held."""
+        await self._locks.give_back()
+
+
+class HeldLocks:
+    """What `owner` has locked on behalf of one device."""
+
+    def __init__(self, dss: Dss, owner: LockOwner) -> None:
+        self._dss = dss
+        self._owner = owner
+        self._held: dict[tuple[LockType, ResourceId], bool] = {}
+        """Oldest first; ``False`` while it is not known whether an attempt has succeeded."""
+
+    async def take(self, kind: LockType, resource: ResourceId) -> Lock | None:
+        """Lock `resource` unless somebody else has, whose row is the result.
+
+        A weak row of this host, and one that a dead process of this host left, are taken over. It does no
+        harm to take a lock that is held already.
+
+        Raises:
+            LrsError: the DSS refuses it.
+        """
+        self.lost(kind, resource)
+        # Noted before, because an attempt that is cancelled may succeed all the same.
+        self._held[kind, resource] = False
+        try:
+            holder = await self._try(kind, resource)
+        except LrsError:
+            self.lost(kind, resource)
+            raise
+        if holder is None:
+            self._held[kind, resource] = True
+        else:
+            self.lost(kind, resource)
+        return holder
+
+    def lost(self, kind: LockType, resource: ResourceId) -> None:
+        """That lock is not ours, or not any more: it is not given back at the end."""
+        self._held.pop((kind, resource), None)
+
+    async def give_back(self) -> None:
+        """Release everything, the last one taken first."""
+        while self._held:
+            (kind, resource), certain = self._held.popitem()
+            # A release also deletes a weak row, whoever has it: another host's must stay.
+            if certain or await self._is_ours(kind, resource):
+                await self._dss.execute(ReleaseLock(kind, resource, self._owner))
+
+    async def _is_ours(self, kind: LockType, resource: ResourceId) -> bool:
+        locks = await self._dss.execute(ReadLocks(self._owner.host))
+        mine = (lock for lock in locks if lock.owner == self._owner)
+        return (kind, lock_id(resource)) in ((lock.type, lock.id) for lock in mine)
+
+    def other_holder(self, lock: Lock | None) -> Lock | None:
+        """`lock` if it is somebody's from whom it cannot be taken over."""
+        if lock is None or lock.owner == self._owner:
+            return None
+        standing = standing_of(lock, self._owner, process_start_time)
+        return lock if standing in (Standing.FOREIGN, Standing.LIVING) else None
+
+    async def _try(self, kind: LockType, resource: ResourceId) -> Lock | None:
+        while (holder := await self._dss.execute(TakeLock(kind, resource, self._owner))) is not None:
+            if self.other_holder(holder) is not None:
+                return holder
+            if await self._dss.execute(ReplaceLock(holder, self._owner)):
+                return None
+        return None
+
+
+def _refusal(resource: ResourceId, holder: Lock, owner: LockOwner) -> LrsError:
+    """What those are told who want `resource`, which `holder` has locked and not `owner`."""
+    text = f"{resource}: its {holder.type.value} lock is held by {holder.owner}"
+    return LrsError(errno.ENOLCK if holder.owner.host == owner.host else errno.EALREADY, text)
 
 
 async def wait_process_end(pid: int) -> None:

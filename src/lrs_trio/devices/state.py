@@ -14,6 +14,7 @@ from typing import Protocol
 
 from lrs_trio.devices.grant import Grant, GrantState
 from lrs_trio.devices.to_sync import SyncGroup, ToSyncSet
+from lrs_trio.errors import LrsError
 from lrs_trio.model import RequestKind, ResourceId
 
 
@@ -88,6 +89,7 @@ Action = Prepare | FormatJob
 class Step(Enum):
     """What a device task does next."""
 
+    LOCK = "lock"
     SYNC = "sync"
     ACT = "act"
     STOP = "stop"
@@ -113,6 +115,10 @@ class DeviceState:
     stopping: bool = False
     error: OSError | None = None
     """Why the device or its medium can no longer be trusted; set once, never taken back."""
+    withheld: LrsError | None = None
+    """Why nothing new is planned although nothing is broken: the medium is somebody else's, or unknown, by now."""
+    unlocked: bool = False
+    """Whether somebody has removed our locks: they have to be taken again before anything is planned."""
     _counts: dict[GrantState, int] = field(default_factory=lambda: dict.fromkeys(GrantState, 0))
 
     @property
@@ -129,8 +135,9 @@ class DeviceState:
 
     @property
     def serving(self) -> bool:
-        """Whether new work may be planned here at all."""
-        return self.status in (DeviceStatus.LOADED, DeviceStatus.MOUNTED) and not self.stopping and self.error is None
+        """Whether new work may be planned here at all, though not always at once."""
+        ready = self.status in (DeviceStatus.LOADED, DeviceStatus.MOUNTED) and not self.stopping and self.error is None
+        return ready and (self.withheld is None or self.unlocked)
 
     @property
     def excludes_io(self) -> bool:
@@ -149,7 +156,7 @@ class DeviceState:
 
     def free_slots(self, now: float) -> int:
         """How many more grants may be planned now (notes 2.5f, 8)."""
-        if not self.serving or self.formatting is not None:
+        if not self.serving or self.unlocked or self.formatting is not None:
             return 0
         if not self.sync_while_io and (self.syncing is not None or self.to_sync.due(now)):
             return 0
@@ -219,10 +226,13 @@ class DeviceState:
     def next_step(self, now: float) -> tuple[Step, float]:
         """What to do now, and until when to wait if nothing: a due sync comes before the next action (note 2.5).
 
-        Where a sync excludes I/O, a due one waits for the ongoing I/O and keeps new I/O from starting.
+        Where a sync excludes I/O, a due one waits for the ongoing I/O and keeps new I/O from starting. Taking lost
+        locks again comes first: requests wait for that, and it takes one transaction.
         """
         if self.error is not None:
             return (Step.STOP if self.syncing is None and not self.unsettled else Step.WAIT), inf
+        if self.unlocked and not self.stopping:
+            return Step.LOCK, now
         due = self.to_sync.due(now) or (self.stopping and self.to_sync.pending)
         if due and self.syncing is None and self.formatting is None and (self.sync_while_io or not self.ongoing):
             return Step.SYNC, now

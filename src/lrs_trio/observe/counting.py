@@ -8,26 +8,32 @@ from dataclasses import dataclass
 from lrs_trio.events import Event, EventKind, Events
 from lrs_trio.observe.stats import Counter, Stats
 
-REQUESTS = ("READ", "WRITE", "FORMAT", "RELEASE", "NOTIFY", "PING", "MONITOR", "CONFIGURE", "STAT", "STATUS")
-"""The types of requests. The last one is ours, the others are those that clients of Phobos know."""
+REQUESTS = ("READ", "WRITE", "FORMAT", "RELEASE", "NOTIFY", "PING", "MONITOR", "CONFIGURE", "STAT")
+"""The types of requests that clients of Phobos know, in the order in which it shows them."""
 
-DEVICE_COUNTERS = (
+OWN_REQUESTS = ("STATUS",)
+
+DEVICE_METRICS = (
     "nb_mount",
-    "mount_errors",
     "nb_umount",
-    "umount_error",
     "nb_load",
-    "load_errors",
     "nb_unload",
-    "unload_errors",
     "nb_format",
-    "format_errors",
     "requested_sync",
     "effective_sync",
+    "mount_errors",
+    "umount_error",
+    "load_errors",
+    "unload_errors",
+    "format_errors",
     "sync_errors",
+    "tosync_count",
+    "tosync_size",
+    "tosync_extents",
     "total_tosync_size",
     "total_tosync_extents",
 )
+"""What there is of each device, in the order in which Phobos shows it."""
 
 COUNTED = {
     EventKind.MOUNTED: ("nb_mount",),
@@ -73,15 +79,16 @@ class _Counting:
         self._to_sync = to_sync
         self._devices: dict[tuple[str, str], dict[str, Counter]] = {}
         self._requests = {name: stats.counter("req", "count", {"request": name}) for name in REQUESTS}
-        self._media_requested = {
-            name: stats.counter("req", "media_requested", {"request": name}) for name in ("READ", "WRITE")
-        }
         release = {"request": "RELEASE"}
         self._to_sync_media = stats.counter("req", "tosync_media_cnt", release)
         self._to_sync_size = stats.counter("req", "tosync_size", release)
         self._to_sync_extents = stats.counter("req", "tosync_extents", release)
         self._no_sync_media = stats.counter("req", "nosync_media_cnt", release)
         self._no_sync_size = stats.counter("req", "nosync_size", release)
+        self._media_requested = {
+            name: stats.counter("req", "media_requested", {"request": name}) for name in ("READ", "WRITE")
+        }
+        self._requests |= {name: stats.counter("req", "count", {"request": name}) for name in OWN_REQUESTS}
         self._protocol_errors = stats.counter("conn", "protocol_errors")
 
     def note(self, event: Event) -> None:
@@ -117,8 +124,15 @@ class _Counting:
 
     def _register(self, family: str, device: str) -> dict[str, Counter]:
         tags = {"family": family, "device": device}
-        counters = {name: self._stats.counter("dev", name, tags) for name in DEVICE_COUNTERS}
-        self._stats.computed("dev", "tosync_count", lambda: self._to_sync(family, device).requests, tags)
-        self._stats.computed("dev", "tosync_size", lambda: self._to_sync(family, device).size, tags)
-        self._stats.computed("dev", "tosync_extents", lambda: self._to_sync(family, device).extents, tags)
+        asked: dict[str, Callable[[], int]] = {
+            "tosync_count": lambda: self._to_sync(family, device).requests,
+            "tosync_size": lambda: self._to_sync(family, device).size,
+            "tosync_extents": lambda: self._to_sync(family, device).extents,
+        }
+        counters: dict[str, Counter] = {}
+        for name in DEVICE_METRICS:
+            if name in asked:
+                self._stats.computed("dev", name, asked[name], tags)
+            else:
+                counters[name] = self._stats.counter("dev", name, tags)
         return counters

@@ -7,25 +7,25 @@ one pass of `placement` over the queue decides. No state changes across an await
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 
 import structlog
 import trio
 
 from lrs_trio.devices.device import DeviceContext, DeviceTask
-from lrs_trio.devices.grant import GrantState
-from lrs_trio.devices.state import DeviceStatus, Volume
-from lrs_trio.dss.operations import Dss, MediumRow, ReadDevice, ReadDevices, ReadMedium
+from lrs_trio.devices.state import Volume
+from lrs_trio.dss.operations import Dss, MediumRow, ReadMedium
 from lrs_trio.errors import LrsError, describe
 from lrs_trio.events import EventKind, Events
-from lrs_trio.model import AdmStatus, Device, Family, LockOwner, NotifyOperation, RequestKind, ResourceId
+from lrs_trio.model import Device, Family, LockOwner, RequestKind, ResourceId
 from lrs_trio.scheduling.client import Client
+from lrs_trio.scheduling.offers import offers_of
 from lrs_trio.scheduling.placement import (
     Never,
     Offer,
     Outcome,
     Placed,
-    VolumeOffer,
     Waits,
     place_format,
     place_read,
@@ -33,6 +33,7 @@ from lrs_trio.scheduling.placement import (
     read_error,
 )
 from lrs_trio.scheduling.queue import RequestQueue
+from lrs_trio.scheduling.recheck import Recheck
 from lrs_trio.scheduling.requests import (
     Allocation,
     Choice,
@@ -43,6 +44,7 @@ from lrs_trio.scheduling.requests import (
     RequestState,
     shutting_down,
 )
+from lrs_trio.scheduling.roster import Roster
 from lrs_trio.settings import FamilySettings
 from lrs_trio.storage.protocols import Unit
 from lrs_trio.wire.messages import ReadAllocation, WriteAllocation
@@ -52,10 +54,6 @@ log = structlog.get_logger()
 INBOX_CAPACITY = 256
 """Requests handed over and not yet taken in. The family takes them in without waiting for anything, so
 this only absorbs bursts; when it is full, the task that hands over waits, and no reader does."""
-
-
-PATIENCE_SECONDS = 10.0
-"""How long the start of the daemon waits for its devices: a filesystem that hangs must not keep the others."""
 
 ENDINGS = {
     RequestState.ANSWERED: EventKind.ALLOCATION_GRANTED,
@@ -76,23 +74,47 @@ class FamilyScheduler:
         owner: LockOwner,
         make_unit: Callable[[Device], Unit],
         events: Events,
+        recheck_s: float,
+        wall_clock: Callable[[], float] = time.time,
+        on_settings: Callable[[FamilySettings], None] | None = None,
     ) -> None:
+        """Make the scheduler of `family`; `run` starts it.
+
+        Args:
+            family: what it serves.
+            settings: how; those of placement may change later.
+            dss: the DSS.
+            owner: who holds the locks of its devices and media.
+            make_unit: makes the adapters of one adoption of a device.
+            events: where everything that happens is told.
+            recheck_s: how old may be what is known of a medium when it is granted, in seconds.
+            wall_clock: seconds since the epoch, as the DSS records them.
+            on_settings: called with the new settings when they change.
+        """
         self.family = family
         self.settings = settings
-        self.devices: dict[ResourceId, DeviceTask] = {}
         self.queue = RequestQueue()
         self.live: set[FamilyRequest] = set()
         self.draining = False
         self.volumes: dict[str, Volume] = {}
         self._dss = dss
-        self._make_unit = make_unit
         self._owner = owner
         self._events = events
         self._changed = trio.Event()
         self._world: tuple[object, ...] = ()
-        self._undecided: dict[PlaceableRequest, None] = {}
-        self._context = DeviceContext(settings, dss, owner, self.volumes, events, self.look)
+        # Those that no pass has decided yet, with the look-ups of media that had begun when they came.
+        self._undecided: dict[PlaceableRequest, int] = {}
+        self._hopeful: list[Allocation] = []
+        self._recheck = Recheck(dss, owner, recheck_s, wall_clock)
+        self._on_settings = on_settings
+        context = DeviceContext(settings, dss, owner, self.volumes, events, self.look)
+        self._roster = Roster(family, make_unit, context, self._replan, self._look_anew)
         self._hand_over, self._inbox = trio.open_memory_channel[FamilyRequest](INBOX_CAPACITY)
+
+    @property
+    def devices(self) -> Mapping[ResourceId, DeviceTask]:
+        """By their names, those that serve, those that cannot, and those that come and go at this moment."""
+        return self._roster.devices
 
     # What the server asks for.
 
@@ -117,9 +139,20 @@ class FamilyScheduler:
     def is_attached(self, medium: ResourceId) -> bool:
         return any(device.medium_id == medium for device in self.devices.values())
 
+    def change_settings(self, settings: FamilySettings) -> None:
+        """Go on with `settings`: what decides where writes go takes effect at once, the rest where it is read again."""
+        self.settings = settings
+        if self._on_settings is not None:
+            self._on_settings(settings)
+        self._look_anew()
+
     def look(self) -> None:
         """Something has changed that may let a request go on: look at the queue again soon."""
         self._changed.set()
+
+    def unfinished(self) -> list[str]:
+        """Each device that has not ended, with what keeps it, for people to read."""
+        return self._roster.unfinished()
 
     # Life.
 
@@ -131,16 +164,11 @@ class FamilyScheduler:
         Started once every device is adopted, refused or waiting for a lock; one that hangs is not waited
         for and joins when it is ready.
         """
-        rows = await self._dss.execute(ReadDevices(self.family, self._owner.host))
-        for row in rows:
-            if row.device.adm_status is AdmStatus.UNLOCKED:
-                device = self._make_device(row.device)
-                devices.start_soon(device.run, name=f"device {row.device.path}")
-        await self._wait_settled()
+        await self._roster.start(devices)
         task_status.started()
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._schedule_on_change, name=f"placement of {self.family.label}")
+                nursery.start_soon(self._schedule_on_change, nursery, name=f"placement of {self.family.label}")
                 with self._inbox:
                     async for request in self._inbox:
                         self._take_in(request, nursery, devices)
@@ -155,8 +183,7 @@ class FamilyScheduler:
         self.draining = True
         for request in tuple(self.live):
             request.refuse(shutting_down())
-        for device in self.devices.values():
-            device.stop()
+        self._roster.stop()
 
     def close(self) -> None:
         """Take nothing more in; `run` ends when what was handed over is refused."""
@@ -184,7 +211,10 @@ class FamilyScheduler:
 
     async def _look_up(self, request: PlaceableRequest, media: list[ResourceId]) -> None:
         """Find out why media that are in no device here cannot be had, so that the refusal is exact."""
+        await self._roster.look_again(lambda awaited: awaited in media)
         for medium in media:
+            if self.is_attached(medium):
+                continue
             try:
                 row = await self._dss.execute(ReadMedium(medium))
                 request.absent[medium] = self._why_absent(request, medium, row)
@@ -200,7 +230,8 @@ class FamilyScheduler:
             if error is not None:
                 return error
         if row.lock is not None and row.lock.owner.host != self._owner.host:
-            return LrsError(errno.EALREADY, f"{medium}: is in use on host {row.lock.owner.host}")
+            number = errno.EBUSY if isinstance(request, FormatRequest) else errno.EALREADY
+            return LrsError(number, f"{medium}: is in use on host {row.lock.owner.host}")
         return LrsError(errno.ENODEV, f"{medium}: is in no usable device of this host")
 
     def _admit(self, request: PlaceableRequest) -> None:
@@ -208,7 +239,7 @@ class FamilyScheduler:
         if request.ended:
             return
         self.queue.add(request)
-        self._undecided[request] = None
+        self._undecided[request] = self._recheck.looks
         self.look()
 
     def _requeue(self, request: FamilyRequest) -> None:
@@ -229,15 +260,43 @@ class FamilyScheduler:
 
     # Placing.
 
-    async def _schedule_on_change(self) -> None:
+    async def _schedule_on_change(self, nursery: trio.Nursery) -> None:
         while True:
-            await self._changed.wait()
+            with trio.move_on_at(self._recheck.next_expiry()):
+                await self._changed.wait()
+            await self._recheck_media()
+            # What has come while the media were looked up is decided with what that has found.
             self._changed = trio.Event()
             self._schedule()
+            while self._hopeful:
+                nursery.start_soon(self._seek_devices, self._hopeful.pop(), name="look at locks of other hosts")
+
+    def _look_anew(self) -> None:
+        """What has changed may matter to all who wait, also where nothing has come free."""
+        self._world = ()
+        self.look()
+
+    async def _recheck_media(self) -> None:
+        """See that nothing is decided on what somebody else has changed meanwhile."""
+        if not len(self.queue):
+            self._recheck.rest()
+            return
+        locate_expiry = self.settings.locate_expiry_ms / 1000 if self.queue.count(RequestKind.WRITE) else 0.0
+        for device in await self._recheck.look(self.devices.values(), locate_expiry):
+            self._replan(device)
+            self._world = ()
+
+    async def _seek_devices(self, request: Allocation) -> None:
+        """Before a write is refused for want of a medium: see whether another host has given one back."""
+        await self._roster.look_again(lambda awaited: True)
+        self._admit(request)
 
     def _schedule(self) -> None:
         """One pass: every waiting request takes, claims, or is refused, in order (decision 3)."""
-        offers = self._offers()
+        if not len(self.queue):
+            return
+        now = trio.current_time()
+        offers = offers_of(self.devices.values(), self.volumes.values(), self._recheck.located, now)
         world = tuple((o.device, o.serving, o.medium.adm_status, o.medium.fs_status, o.medium.put) for o in offers)
         everything, self._world = world != self._world, world
         for request in self.queue.in_order():
@@ -250,11 +309,21 @@ class FamilyScheduler:
 
     def _settle(self, request: PlaceableRequest, offers: list[Offer]) -> None:
         """Let one request take, claim or be refused."""
-        self._undecided.pop(request, None)
+        looks = self._undecided.pop(request, None)
         outcome = self._decide(request, offers)
         match outcome:
+            case Never() if looks == self._recheck.looks:
+                # No medium was looked up since this one came: what it needs may have been made usable meanwhile.
+                self._undecided[request] = looks
+                self._recheck.expire()
+                self.look()
             case Never(error):
-                self._refuse(request, error)
+                if isinstance(request, Allocation) and self._has_hope(request):
+                    request.hoped = True
+                    self.queue.discard(request)
+                    self._hopeful.append(request)
+                else:
+                    self._refuse(request, error)
             case Placed():
                 outcome.take(request.kind)
                 self.queue.discard(request)
@@ -262,11 +331,18 @@ class FamilyScheduler:
             case Waits():
                 outcome.keep()
 
+    def _has_hope(self, request: Allocation) -> bool:
+        """Whether a write that finds no medium may find one when devices that wait for another host have looked."""
+        unasked = request.kind is RequestKind.WRITE and not request.hoped
+        return unasked and any(device.awaited is not None for device in self.devices.values())
+
     def _decide(self, request: PlaceableRequest, offers: list[Offer]) -> Outcome:
         body = request.body
         if isinstance(body, WriteAllocation):
             excluded = self._held_by(request.client) if body.prevent_duplicate else frozenset[ResourceId]()
-            return place_write(body, offers, groupings=self.settings.groupings, excluded=excluded)
+            first_fit = self.settings.policy == "first_fit"
+            groupings = self.settings.groupings
+            return place_write(body, offers, groupings=groupings, excluded=excluded, first_fit=first_fit)
         if isinstance(body, ReadAllocation):
             return place_read(body, offers, request.absent)
         return place_format(body, offers, request.absent.get(body.medium))
@@ -284,29 +360,6 @@ class FamilyScheduler:
         )
         request.refuse(error)
 
-    def _offers(self) -> list[Offer]:
-        now = trio.current_time()
-        volumes = {id(v): VolumeOffer(v.measured, v.available) for v in self.volumes.values()}
-        return [self._offer(device, volumes, now) for device in self.devices.values() if device.medium is not None]
-
-    def _offer(self, device: DeviceTask, volumes: dict[int, VolumeOffer], now: float) -> Offer:
-        state, medium = device.state, device.medium
-        if medium is None:
-            raise RuntimeError(f"{device.id}: offered without a medium")
-        kinds = frozenset(kind for kind in (RequestKind.READ, RequestKind.WRITE) if state.accepts(kind))
-        return Offer(
-            device=device.id,
-            medium=medium,
-            volume=volumes.setdefault(id(state.volume), VolumeOffer(state.volume.measured, state.volume.available)),
-            serving=state.serving,
-            idle=state.idle,
-            slots=state.free_slots(now),
-            load=len(state.grants),
-            mixes=state.mix_reads_and_writes,
-            kinds=kinds,
-            formatting=state.formatting is not None,
-        )
-
     def _held_by(self, client: Client) -> frozenset[ResourceId]:
         return frozenset(
             device.id
@@ -316,97 +369,13 @@ class FamilyScheduler:
 
     # Devices and media that change while the daemon runs.
 
-    async def _wait_settled(self) -> None:
-        with trio.move_on_after(PATIENCE_SECONDS):
-            for device in tuple(self.devices.values()):
-                await device.settled.wait()
-        for device in self.devices.values():
-            if not device.settled.is_set():
-                log.warning("device does not answer; starting without it", device=device.row.path)
-
-    def _make_device(self, row: Device) -> DeviceTask:
-        device = DeviceTask(row, self._make_unit(row), self._context)
-        self.devices[row.id] = device
-        return device
-
-    async def _start_device(self, row: Device, devices: trio.Nursery) -> DeviceTask:
-        if self.draining:
-            raise shutting_down()
-        # Known before it is adopted: a drain that begins meanwhile stops it too.
-        device = self._make_device(row)
-        await devices.start(device.run, name=f"device {row.path}")
-        return device
-
     async def _notify(self, request: NotifyRequest, devices: trio.Nursery) -> None:
-        resource = request.body.resource
         try:
-            match request.body.operation:
-                case NotifyOperation.DEVICE_ADD:
-                    await self._add_device(resource, devices)
-                case NotifyOperation.DEVICE_LOCK:
-                    await self._lock_device(resource)
-                case NotifyOperation.DEVICE_UNLOCK:
-                    await self._unlock_device(resource, devices)
-                case NotifyOperation.MEDIA_UPDATE:
-                    await self._update_medium(resource)
+            await self._roster.heed(request.body, devices)
         except OSError as error:
             self._refuse(request, LrsError(error.errno or errno.EIO, describe(error)))
         else:
             request.done()
-
-    async def _add_device(self, resource: ResourceId, devices: trio.Nursery) -> None:
-        """Take a device into service.
-
-        Raises:
-            LrsError: ENXIO if the DSS has no such unlocked device of this host; else why it is refused.
-        """
-        row = await self._dss.execute(ReadDevice(resource))
-        if row is None or row.device.host != self._owner.host or row.device.adm_status is not AdmStatus.UNLOCKED:
-            text = f"{resource}: the DSS knows no unlocked device of this name on host {self._owner.host}"
-            raise LrsError(errno.ENXIO, text)
-        known = self.devices.get(resource)
-        if known is not None and known.state.serving:
-            return
-        if known is not None:
-            await self._end_device(known)
-        device = await self._start_device(row.device, devices)
-        if device.state.error is not None:
-            await self._end_device(device)
-            raise device.state.error
-
-    async def _lock_device(self, resource: ResourceId) -> None:
-        """Take a device out of service once its ongoing I/O and syncs have ended; unknown ones are out already."""
-        device = self.devices.get(resource)
-        if device is not None:
-            await self._end_device(device)
-            self._events.emit(EventKind.DEVICE_LOCKED, family=self.family.label, device=resource.name)
-
-    async def _unlock_device(self, resource: ResourceId, devices: trio.Nursery) -> None:
-        device = self.devices.get(resource)
-        if device is None or not device.state.serving:
-            await self._add_device(resource, devices)
-
-    async def _end_device(self, device: DeviceTask) -> None:
-        """Stop a device in order. What was only promised on it goes back to the queue."""
-        device.stop()
-        self._replan(device)
-        self.look()
-        await device.ended.wait()
-        if self.devices.get(device.id) is device:
-            del self.devices[device.id]
-        self.look()
-
-    async def _update_medium(self, resource: ResourceId) -> None:
-        row = await self._dss.execute(ReadMedium(resource))
-        if row is None:
-            raise LrsError(errno.ENXIO, f"{resource}: the DSS does not know this medium")
-        for device in self.devices.values():
-            if device.medium_id == resource:
-                device.medium_changed(row.medium)
-                self._replan(device)
-        # Its flags may be others now: whoever waits for it is looked at anew.
-        self._world = ()
-        self.look()
 
     def _replan(self, device: DeviceTask) -> None:
         """Let the requests that were promised this device, and not yet answered, be decided anew."""
@@ -420,27 +389,3 @@ class FamilyScheduler:
         for request in tuple(self.live):
             if isinstance(request, FormatRequest) and request.device is device:
                 request.replan()
-
-    # What the drain waits for.
-
-    def unfinished(self) -> list[str]:
-        """Each device that has not ended, with what keeps it, for people to read."""
-        return [
-            f"{device.row.path}: {_reasons(device)}" for device in self.devices.values() if not device.ended.is_set()
-        ]
-
-
-def _reasons(device: DeviceTask) -> str:
-    state = device.state
-    reasons = [
-        f"{grant.kind.name.lower()} by {grant.holder.client}"
-        for grant in sorted(state.grants, key=lambda grant: grant.since)
-        if grant.state in (GrantState.ONGOING, GrantState.RESERVED)
-    ]
-    if state.syncing is not None or state.to_sync.pending:
-        reasons.append("a sync")
-    if state.formatting is not None:
-        reasons.append("a format")
-    if state.status is DeviceStatus.WAITING:
-        reasons.append(f"a lock held by {device.waiting_for}")
-    return ", ".join(reasons) or "its unmount and its locks"

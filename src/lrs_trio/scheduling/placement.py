@@ -38,8 +38,9 @@ class VolumeOffer:
 class Offer:
     """What one device can give in this pass; taking and claiming lower it.
 
-    `slots` is how many grants may be added now, `load` how many there are. `writes` and `reads` say
-    which kinds may be added; they differ only where kinds do not mix.
+    `slots` is how many grants may be added now, `load` how many there are. `kinds` says which kinds may be
+    added; both, unless kinds do not mix. `located` keeps writes away for now, because a client has been told
+    that this medium is here to be read. `refusal` says why a device does not serve, where that is known.
     """
 
     device: ResourceId
@@ -52,9 +53,11 @@ class Offer:
     mixes: bool = True
     kinds: frozenset[RequestKind] = frozenset({RequestKind.READ, RequestKind.WRITE})
     formatting: bool = False
+    located: bool = False
+    refusal: LrsError | None = None
 
     def open_to(self, kind: RequestKind) -> bool:
-        return self.slots > 0 and kind in self.kinds
+        return self.slots > 0 and kind in self.kinds and not (self.located and kind is RequestKind.WRITE)
 
     def take(self, kind: RequestKind, reserve: int) -> None:
         self.slots -= 1
@@ -123,21 +126,26 @@ def place_write(
     *,
     groupings: bool = False,
     excluded: frozenset[ResourceId] = frozenset(),
+    first_fit: bool = False,
 ) -> Outcome:
     """Choose one medium for each of the request's, all different (note 7, decision 7).
 
     `groupings` tells whether the family honours them; a grouping is a wish that gives way when no
-    medium bears it. `excluded` names devices that may not be chosen.
+    medium that bears it can be had now. `excluded` names devices that may not be chosen. Among equally busy media
+    that have room for all of a write the one with the least is taken, with `first_fit` the first in the order of
+    `offers`.
     """
     if groupings and request.grouping:
         grouped = [offer for offer in offers if request.grouping in offer.medium.groupings]
-        outcome = _place_write(request, grouped, excluded)
+        outcome = _place_write(request, grouped, excluded, first_fit)
         if isinstance(outcome, Placed):
             return outcome
-    return _place_write(request, offers, excluded)
+    return _place_write(request, offers, excluded, first_fit)
 
 
-def _place_write(request: WriteAllocation, offers: Sequence[Offer], excluded: frozenset[ResourceId]) -> Outcome:
+def _place_write(
+    request: WriteAllocation, offers: Sequence[Offer], excluded: frozenset[ResourceId], first_fit: bool
+) -> Outcome:
     wanted = request.media
     if len(wanted) > len(offers):
         return Never(LrsError(errno.ENOSPC, f"{len(wanted)} media are wanted, this host has {len(offers)}"))
@@ -149,11 +157,11 @@ def _place_write(request: WriteAllocation, offers: Sequence[Offer], excluded: fr
     if None in match(served, lambda offers, _: offers):
         return Never(LrsError(errno.ENODEV, "no usable device holds a medium that this write could go to"))
     # A write is only split if no medium has room for all of it, once what others have reserved is released.
-    whole = None not in _assign(served, wanted, _free, whole=True)
+    whole = None not in _assign(served, wanted, _Fit(_free, whole=True, first=first_fit))
     if request.no_split and not whole:
         return Never(LrsError(errno.ENOSPC, "no medium in a usable device has room for all of this write"))
     open_now = [[offer for offer in candidates if offer.open_to(RequestKind.WRITE)] for candidates in served]
-    takes = _assign(open_now, wanted, _available, whole=whole)
+    takes = _assign(open_now, wanted, _Fit(_available, whole=whole, first=first_fit))
     chosen = tuple(take for take in takes if take is not None)
     if len(chosen) == len(wanted):
         return Placed(chosen)
@@ -181,7 +189,8 @@ def _wait_with(
         size = wanted[slot].size
         for offer in served[slot]:
             useful = offer.volume.free >= size if whole else offer.volume.free > 0
-            if offer.device in claims or not useful:
+            # What is kept for readers is claimed by no writer: newcomers may read there.
+            if offer.device in claims or not useful or offer.located:
                 continue
             if offer.slots > 0:
                 claims[offer.device] = Take(offer)
@@ -234,7 +243,7 @@ def place_format(request: Format, offers: Sequence[Offer], absent: LrsError | No
     if offer.formatting:
         return Never(LrsError(errno.EINVAL, f"{medium.id}: is being formatted already"))
     if not offer.serving:
-        return Never(_no_device(medium.id))
+        return Never(_busy(offer.refusal) or _no_device(medium.id))
     if offer.idle and offer.slots > 0:
         return Placed((Take(offer),))
     return Waits((Take(offer),), exclusive=True)
@@ -329,42 +338,43 @@ def _available(offer: Offer) -> int:
     return offer.volume.available
 
 
-def _assign(
-    candidates: Sequence[Sequence[Offer]],
-    wanted: Sequence[WriteMedium],
-    room: Callable[[Offer], int],
-    *,
-    whole: bool,
-) -> list[Take | None]:
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """What fits, and what fits best: `room` tells the bytes that an offer has for one more write.
+
+    If `whole`, a slot needs room for all its bytes; else it takes what there is. `first` prefers the first offer
+    to the one with the least room.
+    """
+
+    room: Callable[[Offer], int]
+    whole: bool
+    first: bool
+
+    def order(self, candidates: Sequence[Offer], wanted: WriteMedium) -> list[Offer]:
+        """The least busy device first, then the best fit; of parts, the largest."""
+        free = [offer for offer in candidates if self.room(offer) > 0]
+        fits = [offer for offer in free if self.room(offer) >= wanted.size]
+        if not fits and not self.whole:
+            return sorted(free, key=lambda offer: -self.room(offer))
+        return sorted(fits, key=lambda offer: (offer.load, 0 if self.first else self.room(offer)))
+
+
+def _assign(candidates: Sequence[Sequence[Offer]], wanted: Sequence[WriteMedium], fit: _Fit) -> list[Take | None]:
     """A medium with room for each slot, all different, and no volume promised beyond its room.
 
-    If `whole`, a slot needs room for all its bytes; else it takes what there is. Slots that cannot be
-    filled together with the others are ``None``.
+    Slots that cannot be filled together with the others are ``None``.
     """
-    preferred = match(candidates, lambda offers, slot: _preferred(offers, wanted[slot], room, whole=whole))
-    takes = _reserve(preferred, wanted, room, whole=whole)
+    preferred = match(candidates, lambda offers, slot: fit.order(offers, wanted[slot]))
+    takes = _reserve(preferred, wanted, fit)
     if None not in preferred and None in takes:
         # Distinct devices were found, but they share a volume that is too small: look for another way.
-        search = _Search(candidates, wanted, room, whole)
+        search = _Search(candidates, wanted, fit)
         if search.fill(0):
-            return _reserve(search.chosen, wanted, room, whole=whole)
+            return _reserve(search.chosen, wanted, fit)
     return takes
 
 
-def _preferred(
-    candidates: Sequence[Offer], wanted: WriteMedium, room: Callable[[Offer], int], *, whole: bool
-) -> list[Offer]:
-    """The least busy device first, then the least space left over; of parts, the largest."""
-    free = [offer for offer in candidates if room(offer) > 0]
-    fits = [offer for offer in free if room(offer) >= wanted.size]
-    if fits or whole:
-        return sorted(fits, key=lambda offer: (offer.load, room(offer)))
-    return sorted(free, key=lambda offer: -room(offer))
-
-
-def _reserve(
-    chosen: Sequence[Offer | None], wanted: Sequence[WriteMedium], room: Callable[[Offer], int], *, whole: bool
-) -> list[Take | None]:
+def _reserve(chosen: Sequence[Offer | None], wanted: Sequence[WriteMedium], fit: _Fit) -> list[Take | None]:
     """What each slot sets aside, in order, as far as the room of its volume goes."""
     left: dict[int, int] = {}
     takes: list[Take | None] = []
@@ -373,8 +383,8 @@ def _reserve(
             takes.append(None)
             continue
         volume = id(offer.volume)
-        rest = left.setdefault(volume, room(offer))
-        if rest <= 0 or (whole and rest < medium.size):
+        rest = left.setdefault(volume, fit.room(offer))
+        if rest <= 0 or (fit.whole and rest < medium.size):
             takes.append(None)
             continue
         left[volume] = rest - min(medium.size, rest)
@@ -388,8 +398,7 @@ class _Search:
 
     candidates: Sequence[Sequence[Offer]]
     wanted: Sequence[WriteMedium]
-    room: Callable[[Offer], int]
-    whole: bool
+    fit: _Fit
     steps: int = SEARCH_STEPS
     chosen: list[Offer | None] = field(default_factory=list)
     left: dict[int, int] = field(default_factory=dict)
@@ -398,10 +407,10 @@ class _Search:
         if slot == len(self.wanted):
             return True
         size = self.wanted[slot].size
-        for offer in _preferred(self.candidates[slot], self.wanted[slot], self.room, whole=self.whole):
+        for offer in self.fit.order(self.candidates[slot], self.wanted[slot]):
             volume = id(offer.volume)
-            rest = self.left.setdefault(volume, self.room(offer))
-            if offer in self.chosen or rest <= 0 or (self.whole and rest < size):
+            rest = self.left.setdefault(volume, self.fit.room(offer))
+            if offer in self.chosen or rest <= 0 or (self.fit.whole and rest < size):
                 continue
             if self.steps == 0:
                 return False
@@ -416,7 +425,15 @@ class _Search:
 
 
 def _read_error(operation: ReadOperation, offer: Offer) -> LrsError | None:
-    return read_error(operation, offer.medium) or (None if offer.serving else _no_device(offer.medium.id))
+    error = read_error(operation, offer.medium)
+    return error or (None if offer.serving else offer.refusal or _no_device(offer.medium.id))
+
+
+def _busy(refusal: LrsError | None) -> LrsError | None:
+    """What a format is told where a read is told that another host has the medium."""
+    if refusal is not None and refusal.errno == errno.EALREADY:
+        return LrsError(errno.EBUSY, str(refusal.strerror))
+    return refusal
 
 
 def _no_device(medium: ResourceId) -> LrsError:

@@ -146,9 +146,9 @@ class ReleaseRequest:
             )
         )
         for part, row in zip(self._parts, rows, strict=True):
-            if row is None:
-                raise LrsError(errno.ENOENT, f"{part.medium}: was deleted from the DSS while it was written")
             part.grant.device.medium_changed(row)
+        if gone := [str(part.medium) for part, row in zip(self._parts, rows, strict=True) if row is None]:
+            raise LrsError(errno.ENOENT, f"{', '.join(gone)}: deleted from the DSS while it was written")
         self._counted = True
 
     def _succeed(self) -> None:

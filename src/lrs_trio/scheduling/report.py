@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import trio
 
 from lrs_trio.devices.device import DeviceTask
+from lrs_trio.devices.state import DeviceStatus
 from lrs_trio.errors import describe
 from lrs_trio.model import RequestKind
 from lrs_trio.scheduling.client import Client
@@ -22,20 +23,23 @@ def monitor(family: FamilyScheduler) -> list[dict[str, object]]:
 
 
 def _monitored(device: DeviceTask) -> dict[str, object]:
-    report: dict[str, object] = {
+    found = device.identity
+    return {
         "name": device.row.path,
         "library": device.id.library,
-        "device": device.id.name.partition(":")[2],
-        "serial": device.id.name,
+        "device": found.path if found is not None else "",
+        **({"serial": found.serial} if found is not None else {}),
         "currently_dedicated_to": "RWF",
         "adm_status": device.row.adm_status.value,
         "address": 0,
         "ongoing_io": device.state.ongoing + device.state.reserved > 0,
+        **_monitored_medium(device),
     }
-    if device.medium is not None:
-        report["mount_path"] = device.root
-        report["media"] = device.medium.id.name
-    return report
+
+
+def _monitored_medium(device: DeviceTask) -> dict[str, object]:
+    loaded = device.state.status in (DeviceStatus.LOADED, DeviceStatus.MOUNTED)
+    return {"mount_path": device.root, "media": device.medium.id.name} if loaded and device.medium else {}
 
 
 def family_status(family: FamilyScheduler) -> dict[str, object]:
@@ -72,7 +76,7 @@ def _device_status(device: DeviceTask, now: float) -> dict[str, object]:
         "status": state.status.value,
         "stopping": state.stopping,
         "adm_status": device.row.adm_status.value,
-        "reason": describe(state.error) if state.error is not None else device.waiting_for,
+        "reason": _reason(device),
         "medium": medium.id.name if medium else None,
         "medium_adm_status": medium.adm_status.value if medium else None,
         "fs_status": medium.fs_status.value if medium else None,
@@ -99,6 +103,12 @@ def _device_status(device: DeviceTask, now: float) -> dict[str, object]:
         "free": state.volume.free,
         "reserved_bytes": state.volume.reserved,
     }
+
+
+def _reason(device: DeviceTask) -> str:
+    """Why a device does not serve, or for whom it waits."""
+    problem = device.state.error or device.state.withheld
+    return describe(problem) if problem is not None else device.waiting_for
 
 
 def _client(client: object) -> Mapping[str, object]:

@@ -129,6 +129,8 @@ class Allocation(FamilyRequest):
         self.kind = RequestKind.WRITE if isinstance(body, WriteAllocation) else RequestKind.READ
         self.absent: dict[ResourceId, LrsError] = {}
         """Of the media that are in no device here: why they cannot be had."""
+        self.hoped = False
+        """Whether devices that wait for other hosts have looked on its behalf whether they still have to."""
         self.grants: tuple[Grant, ...] = ()
         self._thresholds = thresholds
         self._departure: Departure | None = None
@@ -297,6 +299,9 @@ class NotifyRequest(FamilyRequest):
     def __init__(self, client: Client, request: Request, body: Notify, serial: int, since: float) -> None:
         super().__init__(client, request, serial, since)
         self.body = body
+
+    def withdraw(self) -> None:
+        """News stays news: a command that does not wait has gone before its news is taken in."""
 
     def done(self) -> None:
         if self.ended:

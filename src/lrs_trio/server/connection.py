@@ -103,7 +103,8 @@ class Connection:
         except MalformedRequestError as error:
             log.info("malformed request", client=str(self.client), error=str(error))
             kind = RequestKind.WRITE if error.kind is None else error.kind
-            self._outbox.respond(Response(error.request_id, Failed(-errno.EINVAL, kind)))
+            if not error.silent:
+                self._outbox.respond(Response(error.request_id, Failed(-errno.EINVAL, kind)))
             return
         self._dispatcher.dispatch(self.client, request, nursery, releases)
 

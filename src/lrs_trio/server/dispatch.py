@@ -20,10 +20,11 @@ from lrs_trio.scheduling.family import FamilyScheduler
 from lrs_trio.scheduling.release import ReleaseRequest
 from lrs_trio.scheduling.report import monitor
 from lrs_trio.scheduling.requests import Allocation, FamilyRequest, FormatRequest, NotifyRequest, shutting_down
-from lrs_trio.server.configuration import LiveConfiguration
+from lrs_trio.server.configuration import Configuration, LiveConfiguration
 from lrs_trio.wire.framing import MAX_FRAME_BYTES
 from lrs_trio.wire.messages import (
     Configure,
+    Configured,
     Failed,
     Format,
     Monitor,
@@ -54,13 +55,17 @@ LONGEST_REPORT = MAX_FRAME_BYTES - 1024
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What requests are answered from. `status` makes the daemon's own report."""
+    """What requests are answered from.
+
+    `status` makes the daemon's own report, `configuration` has the values of a Phobos configuration, if there is one.
+    """
 
     families: Mapping[Family, FamilyScheduler]
     dss: Dss
     events: Events
     stats: Stats
     status: Callable[[], Mapping[str, object]]
+    configuration: Configuration | None = None
 
 
 class Dispatcher:
@@ -73,7 +78,7 @@ class Dispatcher:
         self.accepts_releases = True
         self._services = services
         self._limit = max_requests_per_connection
-        self._configuration = LiveConfiguration()
+        self._configuration = LiveConfiguration(services.families, services.configuration)
         self._serial = 0
         self._immediate: dict[type, Callable[..., ResponseBody]] = {
             Ping: lambda body: Pong(body.value),
@@ -175,7 +180,7 @@ class Dispatcher:
         return scheduler
 
     def _monitor(self, body: Monitor) -> Monitored:
-        return Monitored(json.dumps(monitor(self._family(body.family))))
+        return Monitored(json.dumps(monitor(self._family(body.family)), ensure_ascii=False))
 
     def _stat(self, body: Stat) -> Statistics:
         return Statistics(self._services.stats.dump(body.ns, body.name, body.tags))
@@ -202,9 +207,9 @@ _KINDS: dict[type, RequestKind] = {
     Notify: RequestKind.NOTIFY,
     Monitor: RequestKind.MONITOR,
     Configure: RequestKind.CONFIGURE,
-    Stat: RequestKind.STAT,
-    # Pings and our own status have no kind of their own on the wire.
+    # Of these Phobos does not tell the kind in an error, it leaves 0; our own status has none on the wire.
     Ping: RequestKind.WRITE,
+    Stat: RequestKind.WRITE,
     Status: RequestKind.WRITE,
 }
 
@@ -216,7 +221,9 @@ def _check_size(body: ResponseBody) -> None:
         LrsError: EMSGSIZE.
     """
     match body:
-        case Monitored(text) | Statistics(text) | StatusReport(text) if (size := len(text.encode())) > LONGEST_REPORT:
+        case Monitored(str(text)) | Statistics(str(text)) | StatusReport(str(text)) | Configured(str(text)) if (
+            size := len(text.encode())
+        ) > LONGEST_REPORT:
             raise LrsError(errno.EMSGSIZE, f"a report of {size} bytes does not fit into a frame; ask for less")
 
 

@@ -12,11 +12,11 @@ from typing import TypeVar
 import trio
 
 from lrs_trio.errors import LrsError
-from lrs_trio.model import Device, Medium, Space
+from lrs_trio.model import Device, FsStatus, Medium, Space
 from lrs_trio.storage.protocols import DriveIdentity, Unit
-from lrs_trio.storage.root import Root, label_names
+from lrs_trio.storage.root import Root, label_names, label_recorded
 from lrs_trio.storage.shared_sync import Member, SharedSync, VolumeSync
-from lrs_trio.storage.space import measured_space, with_full_threshold
+from lrs_trio.storage.space import FullThreshold, measured_space, with_full_threshold
 from lrs_trio.storage.syncfs import syncfs
 
 T = TypeVar("T")
@@ -31,8 +31,17 @@ class DirectoryStorage:
 
     def __init__(self, host: str, full_threshold_percent: int) -> None:
         self._host = host
-        self._full_threshold_percent = full_threshold_percent
+        self._full_threshold = FullThreshold(full_threshold_percent)
         self._shared_sync = SharedSync()
+
+    @property
+    def full_threshold_percent(self) -> int:
+        """Of every filesystem; what is set counts from the next time that one is measured."""
+        return self._full_threshold.percent
+
+    @full_threshold_percent.setter
+    def full_threshold_percent(self, percent: int) -> None:
+        self._full_threshold.percent = percent
 
     def unit(self, device: Device) -> Unit:
         """The adapters of one adoption of `device`; its threads wait for each other, never for another device's."""
@@ -40,7 +49,7 @@ class DirectoryStorage:
         return Unit(
             library=DirectoryLibrary(),
             drive=DirectoryDrive(self._host, limiter),
-            filesystem=DirectoryFilesystem(limiter, self._full_threshold_percent, self._shared_sync),
+            filesystem=DirectoryFilesystem(limiter, self._full_threshold, self._shared_sync),
         )
 
 
@@ -100,13 +109,13 @@ class DirectoryFilesystem:
     def __init__(
         self,
         limiter: trio.CapacityLimiter,
-        full_threshold_percent: int,
+        full_threshold: FullThreshold,
         shared_sync: SharedSync,
         *,
         sync: Callable[[int], None] = syncfs,
     ) -> None:
         self._limiter = limiter
-        self._full_threshold_percent = full_threshold_percent
+        self._full_threshold = full_threshold
         self._shared_sync = shared_sync
         self._sync = sync
         self._held: _Held | None = None
@@ -133,6 +142,9 @@ class DirectoryFilesystem:
     async def mount(self, medium: Medium) -> str:
         """See that `medium` is really here, and return its path.
 
+        A medium that is being imported was labelled elsewhere, under another name; what its label is, is in the
+        DSS from then on.
+
         Raises:
             LrsError: ENOENT, the directory has no label; EINVAL, it has another medium's; ESTALE, its
                 path names another directory by now.
@@ -142,7 +154,8 @@ class DirectoryFilesystem:
         label = await self._call(root.read_label)
         if label is None:
             raise LrsError(errno.ENOENT, f"{root.path} has no label; format it first")
-        if not label_names(label, medium.id.name):
+        importing = medium.fs_status is FsStatus.IMPORTING
+        if not (importing or label_names(label, medium.id.name) or label_recorded(label, medium)):
             raise LrsError(
                 errno.EINVAL,
                 f"{root.path} is labelled {label!r} but should hold the medium {medium.id.name!r};"
@@ -190,7 +203,7 @@ class DirectoryFilesystem:
 
     def _space(self, found: os.statvfs_result) -> Space:
         space = measured_space(found, self._opened().root.path)
-        return with_full_threshold(space, self._full_threshold_percent)
+        return with_full_threshold(space, self._full_threshold.percent)
 
     @property
     def volume(self) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lrs_trio.errors import LrsError
-from lrs_trio.model import LABEL_LENGTH
+from lrs_trio.model import LABEL_LENGTH, Medium
 from lrs_trio.storage.syncfs import syncfs
 
 LABEL_FILE = ".phobos_dir_label"
@@ -185,3 +185,15 @@ def label_names(found: str, name: str) -> bool:
     """
     whole, label = os.fsencode(name), os.fsencode(found)
     return label in (whole, whole[:LABEL_LENGTH], os.fsencode(name[:LABEL_LENGTH]))
+
+
+def label_recorded(found: str, medium: Medium) -> bool:
+    """Whether the label `found` is the one that the DSS has for `medium`, which was labelled under another name.
+
+    The DSS keeps the beginning of a label only. Where that is no more than the beginning of the medium's own
+    name, it would fit the labels of other media as well, and proves nothing.
+    """
+    recorded, label = os.fsencode(medium.fs_label), os.fsencode(found)
+    if not recorded or os.fsencode(medium.id.name).startswith(recorded):
+        return False
+    return recorded in (label[:LABEL_LENGTH], os.fsencode(found[:LABEL_LENGTH]))

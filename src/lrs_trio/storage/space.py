@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import dataclass
 
 from lrs_trio.errors import LrsError
 from lrs_trio.model import Space
+
+
+@dataclass(slots=True)
+class FullThreshold:
+    """How much of a filesystem must be left, or it counts as full; may change while that is in use."""
+
+    percent: int
 
 
 def measured_space(found: os.statvfs_result, path: str) -> Space:

@@ -33,13 +33,15 @@ M = TypeVar("M", bound=Message)
 class MalformedRequestError(Exception):
     """A request that can be parsed but lacks a part or contradicts itself; its sender gets EINVAL.
 
-    `kind` names the request in the error response, ``None`` if it cannot be told.
+    `kind` names the request in the error response, ``None`` if it cannot be told. `silent` says that no
+    response is waited for, not even this one.
     """
 
-    def __init__(self, request_id: int, kind: RequestKind | None, message: str) -> None:
+    def __init__(self, request_id: int, kind: RequestKind | None, message: str, *, silent: bool = False) -> None:
         super().__init__(message)
         self.request_id = request_id
         self.kind = kind
+        self.silent = silent
 
 
 class _MissingError(Exception):
@@ -67,7 +69,8 @@ def decode_request(message: bytes) -> m.Request:
         kind = _KINDS.get(name)
         if name == "release" and RequestKind(parsed.release.kind) is RequestKind.RELEASE_READ:
             kind = RequestKind.RELEASE_READ
-        raise MalformedRequestError(parsed.id, kind, f"{name}: {error}") from None
+        silent = name == "notify" and parsed.notify.HasField("wait") and not parsed.notify.wait
+        raise MalformedRequestError(parsed.id, kind, f"{name}: {error}", silent=silent) from None
     return m.Request(
         parsed.id,
         body,

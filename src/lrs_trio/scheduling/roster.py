@@ -1,0 +1,193 @@
+"""The devices of one family: which there are, and how they come and go (note 4.1)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from lrs_trio.devices.device import DeviceContext, DeviceTask
+from lrs_trio.devices.grant import GrantState
+from lrs_trio.devices.state import DeviceStatus
+from lrs_trio.dss.operations import ReadDevice, ReadDevices, ReadMedium
+from lrs_trio.errors import LrsError
+from lrs_trio.events import EventKind
+from lrs_trio.model import AdmStatus, Device, Family, NotifyOperation, ResourceId
+from lrs_trio.scheduling.requests import shutting_down
+from lrs_trio.storage.protocols import Unit
+from lrs_trio.wire.messages import Notify
+
+log = structlog.get_logger()
+
+PATIENCE_SECONDS = 10.0
+"""How long the start of the daemon waits for its devices: a filesystem that hangs must not keep the others."""
+
+
+class Roster:
+    """Starts and stops the devices of `family`.
+
+    `replan` is called with a device when what was promised on it, and not yet answered, has to be decided
+    anew; `changed` when anything may have changed for those who wait.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        make_unit: Callable[[Device], Unit],
+        context: DeviceContext,
+        replan: Callable[[DeviceTask], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self.devices: dict[ResourceId, DeviceTask] = {}
+        self._family = family
+        self._make_unit = make_unit
+        self._context = context
+        self._replan = replan
+        self._changed = changed
+        self._stopping = False
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Start every unlocked device of this host; those that hang are not waited for and join when they are ready."""
+        for row in await self._context.dss.execute(ReadDevices(self._family, self._context.owner.host)):
+            if row.device.adm_status is AdmStatus.UNLOCKED:
+                device = self._make(row.device)
+                nursery.start_soon(device.run, name=f"device {row.device.path}")
+        with trio.move_on_after(PATIENCE_SECONDS):
+            for device in tuple(self.devices.values()):
+                await device.settled.wait()
+        for device in self.devices.values():
+            if not device.settled.is_set():
+                log.warning("device does not answer; starting without it", device=device.row.path)
+
+    def stop(self) -> None:
+        """Let all devices end in order, and start no more."""
+        self._stopping = True
+        for device in self.devices.values():
+            device.stop()
+
+    async def heed(self, news: Notify, nursery: trio.Nursery) -> None:
+        """Do what an administrator's news ask for; devices are started in `nursery`.
+
+        Raises:
+            OSError: it cannot be done.
+        """
+        match news.operation:
+            case NotifyOperation.DEVICE_ADD:
+                await self._add(news.resource, nursery)
+            case NotifyOperation.DEVICE_LOCK:
+                await self._lock(news.resource)
+            case NotifyOperation.DEVICE_UNLOCK:
+                await self._unlock(news.resource, nursery)
+            case NotifyOperation.MEDIA_UPDATE:
+                await self._update_medium(news.resource)
+
+    async def look_again(self, wanted: Callable[[ResourceId], bool]) -> None:
+        """Let devices that wait until another host unlocks what is `wanted` see now whether they still have to."""
+        async with trio.open_nursery() as looks:
+            for device in self.devices.values():
+                if device.awaited is not None and wanted(device.awaited):
+                    looks.start_soon(device.look_again, name=f"look at the locks of {device.row.path}")
+
+    def unfinished(self) -> list[str]:
+        """Each device that has not ended, with what keeps it, for people to read."""
+        return [
+            f"{device.row.path}: {_reasons(device)}" for device in self.devices.values() if not device.ended.is_set()
+        ]
+
+    def _make(self, row: Device) -> DeviceTask:
+        device = DeviceTask(row, self._make_unit(row), self._context)
+        self.devices[row.id] = device
+        return device
+
+    async def _start_one(self, row: Device, nursery: trio.Nursery) -> DeviceTask:
+        if self._stopping:
+            raise shutting_down()
+        # Known before it is adopted: a drain that begins meanwhile stops it too.
+        device = self._make(row)
+        await nursery.start(device.run, name=f"device {row.path}")
+        return device
+
+    async def _add(self, resource: ResourceId, nursery: trio.Nursery) -> None:
+        """Take a device into service.
+
+        Raises:
+            LrsError: ENXIO if the DSS has no such unlocked device of this host; EALREADY while another host has
+                it locked, for which only a device that was known before goes on waiting; else why it is refused.
+        """
+        row = await self._context.dss.execute(ReadDevice(resource))
+        host = self._context.owner.host
+        if row is None or row.device.host != host or row.device.adm_status is not AdmStatus.UNLOCKED:
+            raise LrsError(errno.ENXIO, f"{resource}: the DSS knows no unlocked device of this name on host {host}")
+        known = self.devices.get(resource)
+        if known is not None:
+            await known.look_again()
+            if known.state.serving:
+                return
+            if known.awaited is not None:
+                raise _waits_elsewhere(known)
+            await self._end(known)
+        device = await self._start_one(row.device, nursery)
+        if device.state.error is not None:
+            await self._end(device)
+            raise device.state.error
+        if device.awaited is not None:
+            refusal = _waits_elsewhere(device)
+            if known is None:
+                await self._end(device)
+            raise refusal
+
+    async def _lock(self, resource: ResourceId) -> None:
+        """Take a device out of service once its ongoing I/O and syncs have ended; unknown ones are out already."""
+        device = self.devices.get(resource)
+        if device is not None:
+            await self._end(device)
+            self._context.events.emit(EventKind.DEVICE_LOCKED, family=self._family.label, device=resource.name)
+
+    async def _unlock(self, resource: ResourceId, nursery: trio.Nursery) -> None:
+        device = self.devices.get(resource)
+        if device is None or not device.state.serving:
+            await self._add(resource, nursery)
+
+    async def _end(self, device: DeviceTask) -> None:
+        """Stop a device in order. What was only promised on it goes back to the queue."""
+        device.stop()
+        self._replan(device)
+        self._changed()
+        await device.ended.wait()
+        if self.devices.get(device.id) is device:
+            del self.devices[device.id]
+        self._changed()
+
+    async def _update_medium(self, resource: ResourceId) -> None:
+        await self.look_again(lambda awaited: awaited == resource)
+        row = await self._context.dss.execute(ReadMedium(resource))
+        for device in self.devices.values():
+            if device.medium_id == resource:
+                device.medium_read(row)
+                self._replan(device)
+        # Its flags may be others now: whoever waits for it is looked at anew.
+        self._changed()
+        if row is None:
+            raise LrsError(errno.ENXIO, f"{resource}: the DSS does not know this medium")
+
+
+def _waits_elsewhere(device: DeviceTask) -> LrsError:
+    return LrsError(errno.EALREADY, f"{device.id}: {device.awaited} is locked by {device.waiting_for}")
+
+
+def _reasons(device: DeviceTask) -> str:
+    state = device.state
+    reasons = [
+        f"{grant.kind.name.lower()} by {grant.holder.client}"
+        for grant in sorted(state.grants, key=lambda grant: grant.since)
+        if grant.state in (GrantState.ONGOING, GrantState.RESERVED)
+    ]
+    if state.syncing is not None or state.to_sync.pending:
+        reasons.append("a sync")
+    if state.formatting is not None:
+        reasons.append("a format")
+    if state.status is DeviceStatus.WAITING:
+        reasons.append(f"a lock held by {device.waiting_for}")
+    return ", ".join(reasons) or "its unmount and its locks"
