@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from benchmarks.harness import Site
+from benchmarks.harness import Lrsd, Site, administer
 from benchmarks.load import Written
 from lrs_trio.dss.operations import ReadDevices, ReadLocks, ReadMedia
-from lrs_trio.dss.sqlite import SqliteHome
 from lrs_trio.model import AdmStatus, LockType, ResourceId, lock_id
 
 Totals = Mapping[ResourceId, tuple[int, int]]
@@ -27,14 +26,8 @@ class Books:
 
 
 def read_books(site: Site) -> Books:
-    """Read on a connection of its own that is closed again.
-
-    An open one would keep the write-ahead log from being recovered and folded by the daemon itself.
-    """
-    with SqliteHome.open(site.dss) as home:
-        media = home.execute(ReadMedia())
-        devices = home.execute(ReadDevices())
-        locks = home.execute(ReadLocks(site.host))
+    """Read everything at one moment. Not for a thread that runs trio."""
+    media, devices, locks = administer(site, ReadMedia(), ReadDevices(), ReadLocks(site.host))
     resources = [row.medium for row in media], [row.device for row in devices]
     return Books(
         {row.medium.id: (row.medium.stats.nb_obj, row.medium.stats.logc_spc_used) for row in media},
@@ -48,6 +41,26 @@ def expected_locks(site: Site, pid: int) -> frozenset[tuple[LockType, str, int]]
     media = {(LockType.MEDIA, lock_id(medium), pid) for medium in site.media}
     devices = {(LockType.DEVICE, f"{site.host}:{lock_id(medium)}", pid) for medium in site.media}
     return frozenset(media | devices)
+
+
+def wrong_while_serving(site: Site, daemon: Lrsd, books: Books) -> list[str]:
+    """What `books` say that they must not while `daemon` serves all directories of the site."""
+    lines = []
+    if books.not_unlocked:
+        lines.append(f"failed or locked while the daemon serves: {books.not_unlocked}")
+    if books.locks != expected_locks(site, daemon.pid):
+        lines.append(f"locks while the daemon {daemon.pid} serves: {books.locks}")
+    return lines
+
+
+def wrong_after_drain(site: Site, daemon: Lrsd) -> list[str]:
+    """What is wrong with the end of `daemon`, which was asked to drain; waits for it."""
+    status = daemon.wait()
+    locks = read_books(site).locks
+    return [
+        *([f"a drain ended with status {status}{daemon.said()}"] if status != 0 else []),
+        *([f"locks after a drain: {locks}"] if locks else []),
+    ]
 
 
 def differences(found: Totals, expected: Totals) -> list[str]:

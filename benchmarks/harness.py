@@ -13,18 +13,20 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import tomli_w
 
-from lrs_trio.dss.operations import AddDirectory
-from lrs_trio.dss.sqlite import SqliteHome
+from lrs_trio.dss.homes import open_command_home
+from lrs_trio.dss.operations import AddDirectory, Operation
+from lrs_trio.errors import LrsError
 from lrs_trio.model import AdmStatus, Device, Family, FsType, Medium, ResourceId
+from lrs_trio.settings import DssSettings
 from lrs_trio.wire.codec import decode_response, encode_request
 from lrs_trio.wire.framing import FrameDecoder, encode_frame
 from lrs_trio.wire.messages import (
@@ -55,6 +57,7 @@ class Site:
     base: Path
     directories: tuple[Path, ...]
     host: str
+    dss_url: str
 
     @property
     def config(self) -> Path:
@@ -65,8 +68,8 @@ class Site:
         return self.base / "lrs"
 
     @property
-    def dss(self) -> Path:
-        return self.base / "dss.sqlite"
+    def dss(self) -> DssSettings:
+        return DssSettings(url=self.dss_url)
 
     @property
     def log(self) -> Path:
@@ -77,33 +80,35 @@ class Site:
         return tuple(ResourceId(Family.DIR, str(directory), LIBRARY) for directory in self.directories)
 
 
-def make_site(base: Path, directories: int, families: Mapping[str, object] | None = None) -> Site:
-    """Make `directories` below `base` and make them known, as `lrs dir add` does, to a new DSS.
+def make_site(
+    base: Path, directories: int, families: Mapping[str, object] | None = None, dss_url: str | None = None
+) -> Site:
+    """Make `directories` below `base` and make them known, as `lrs dir add` does, to an empty DSS.
 
-    `families` is that table of the settings.
+    Not for a thread that runs trio.
+
+    Args:
+        families: that table of the settings.
+        dss_url: an empty database; by default a new SQLite file below `base`.
     """
     host = "bench"
-    site = Site(base, tuple(base / f"d{number}" for number in range(1, directories + 1)), host)
+    places = tuple(base / f"d{number}" for number in range(1, directories + 1))
+    site = Site(base, places, host, dss_url or f"sqlite://{base / 'dss.sqlite'}")
     settings = {
         "host": host,
         "server": {"socket": str(site.socket)},
-        "dss": {"url": f"sqlite://{site.dss}"},
+        "dss": {"url": site.dss_url},
         "drain": {"deadline_s": END_S / 2},
         "log": {"level": "info", "format": "json"},
         "families": families or {},
     }
     site.config.write_text(tomli_w.dumps(settings))
-    with SqliteHome.open(site.dss) as home:
-        for medium in site.media:
-            medium_path = Path(medium.name)
-            medium_path.mkdir()
-            device = ResourceId(Family.DIR, f"{host}:{medium.name}", LIBRARY)
-            home.execute(
-                AddDirectory(
-                    Device(device, host, medium.name, AdmStatus.UNLOCKED),
-                    Medium(medium, FsType.POSIX, AdmStatus.LOCKED),
-                )
-            )
+    additions = []
+    for medium in site.media:
+        Path(medium.name).mkdir()
+        device = Device(ResourceId(Family.DIR, f"{host}:{medium.name}", LIBRARY), host, medium.name, AdmStatus.UNLOCKED)
+        additions.append(AddDirectory(device, Medium(medium, FsType.POSIX, AdmStatus.LOCKED)))
+    administer(site, *additions, create=True)
     return site
 
 
@@ -113,30 +118,52 @@ def temporary_site(
     *,
     parent: Path | None = None,
     families: Mapping[str, object] | None = None,
+    dss_url: str | None = None,
     keep: bool = False,
 ) -> Iterator[Site]:
-    """A site in a new directory below `parent` (default: the system's), removed at the end unless `keep`."""
+    """As `make_site`, in a new directory below `parent` (default: the system's) that is removed unless `keep`."""
     base = Path(tempfile.mkdtemp(prefix="lrs-", dir=parent)).resolve()
     try:
-        yield make_site(base, directories, families)
+        yield make_site(base, directories, families, dss_url)
     finally:
         if not keep:
             shutil.rmtree(base)
 
 
+def administer(site: Site, *operations: Operation[Any], create: bool = False) -> list[Any]:
+    """Do `operations` in one transaction, as a command does, and return their results. Not for a thread that runs trio.
+
+    `create` makes an SQLite file that is not there yet.
+
+    Raises:
+        LrsError: one of them was refused.
+    """
+    # A connection of its own that is closed again: an open one would keep the daemon from recovering and folding
+    # SQLite's write-ahead log by itself.
+    with open_command_home(site.dss, host=site.host, create=create) as home:
+        outcomes = home.commit(operations)
+    for outcome in outcomes:
+        if isinstance(outcome, LrsError):
+            raise outcome
+    return outcomes
+
+
 class Lrsd:
     """`lrsd` as a child process; a context manager that leaves none behind."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, options: Sequence[str] | None = None) -> None:
+        """Start it with `options`, by default with the settings file of `site`."""
         self._site = site
         # The kernel frees an abstract address with its socket: nothing is left to clear before a restart.
         self._manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._manager.bind("")
         address = self._manager.getsockname().decode().replace("\0", "@", 1)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("LRS_")}
+        given = (f"--config={site.config}",) if options is None else options
+        foreign = ("LRS_", "PG", "PHOBOS_")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         with site.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "lrs_trio.cli.lrsd", "--config", str(site.config)],
+                [sys.executable, "-m", "lrs_trio.cli.lrsd", *given],
                 env=environment | {"NOTIFY_SOCKET": address, "PYTHONPATH": os.pathsep.join(sys.path)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -183,6 +210,10 @@ class Lrsd:
     def terminate(self) -> None:
         """Ask for the drain."""
         self._process.send_signal(signal.SIGTERM)
+
+    def status(self) -> int | None:
+        """The exit status if it has ended."""
+        return self._process.poll()
 
     def wait(self) -> int:
         """The exit status.

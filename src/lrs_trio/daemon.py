@@ -12,7 +12,8 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from random import Random
 from typing import Protocol
@@ -21,25 +22,26 @@ import structlog
 import trio
 
 from lrs_trio import __version__, systemd
-from lrs_trio.dss.group_commit import GroupCommit
-from lrs_trio.dss.home import ThreadedHome
+from lrs_trio.dss.group_commit import Blockade, GroupCommit
+from lrs_trio.dss.home import DaemonHome
+from lrs_trio.dss.homes import open_daemon_home
 from lrs_trio.dss.operations import DeleteLocks, Dss, ReadLocks
-from lrs_trio.dss.presence import daemon_presence
 from lrs_trio.dss.processes import process_start_time
 from lrs_trio.dss.recovery import sort_locks
-from lrs_trio.dss.sqlite import SqliteHome
 from lrs_trio.errors import DssUnavailableError, describe
 from lrs_trio.events import EventKind, Events
+from lrs_trio.lockfile import FileLock
 from lrs_trio.logs import configure_logging
 from lrs_trio.model import Device, Family, LockOwner
 from lrs_trio.observe.counting import ToSync, follow_events
 from lrs_trio.observe.stats import Stats
 from lrs_trio.scheduling.family import FamilyScheduler
 from lrs_trio.scheduling.report import family_status
+from lrs_trio.server.configuration import Configuration
 from lrs_trio.server.dispatch import Dispatcher, Services
 from lrs_trio.server.listener import open_unix_listener
 from lrs_trio.server.server import Server
-from lrs_trio.settings import Settings
+from lrs_trio.settings import FamilySettings, Settings
 from lrs_trio.storage.directory import DirectoryStorage
 from lrs_trio.storage.protocols import Unit
 
@@ -54,6 +56,8 @@ STATUS_VERSION = 1
 class Storage(Protocol):
     """Makes the adapters of one family's devices."""
 
+    full_threshold_percent: int
+
     def unit(self, device: Device) -> Unit: ...
 
 
@@ -61,11 +65,21 @@ class Daemon:
     """One daemon, from its start to the end of its drain.
 
     `make_storage` is given the short host name and the percentage below which a medium counts as full;
-    without it, media are real directories.
+    without it, media are real directories. `on_ready` is called once, when clients are served; they wait for it.
+    `configuration` has the values of the Phobos configuration that the settings come from, if there is one.
     """
 
-    def __init__(self, settings: Settings, make_storage: Callable[[str, int], Storage] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        make_storage: Callable[[str, int], Storage] | None = None,
+        *,
+        on_ready: Callable[[], None] | None = None,
+        configuration: Configuration | None = None,
+    ) -> None:
         self.settings = settings
+        self._on_ready = on_ready
+        self._configuration = configuration
         self._make_storage = make_storage or DirectoryStorage
         self.started = False
         self._owner = LockOwner(settings.host, os.getpid())
@@ -86,30 +100,30 @@ class Daemon:
             OSError: it could not start; the errno says why (AlreadyRunningError: another daemon is here).
         """
         self._since = trio.current_time()
-        path = self.settings.dss.path
-        with (
-            trio.open_signal_receiver(*_drain_signals()) as signals,
-            daemon_presence(path, self.settings.host),
-            SqliteHome.open(path) as home,
-        ):
-            async with trio.open_nursery() as root:
+        with self._lock_file(), trio.open_signal_receiver(*_drain_signals()) as signals:
+            # Outside every nursery that uses it: a home may bring an event loop of its own.
+            async with open_daemon_home(self.settings.dss, self._owner) as home, trio.open_nursery() as root:
                 root.start_soon(self._watch_signals, signals, name="signals")
-                self._dss = GroupCommit(ThreadedHome(home), random=Random())
+                self._dss = GroupCommit(home, random=Random())
                 await root.start(self._dss.run, name="dss writer")
+                root.start_soon(self._watch_dss, home, self._dss, name="dss watch")
                 status = await self._serve(self._dss, root)
                 root.cancel_scope.cancel(reason="drained")
         return status
 
+    def _lock_file(self) -> AbstractContextManager[object]:
+        path = self.settings.server.lock_file
+        return nullcontext() if path is None else FileLock(path, f"host {self.settings.host}", remove=True)
+
     async def _serve(self, dss: Dss, root: trio.Nursery) -> int:
         settings = self.settings
         await self._recover_locks(dss)
-        follow_events(self._stats, self._events, self._to_sync)
         self._families = self._make_families(dss)
+        self._keep_statistics()
         dispatcher = Dispatcher(
-            Services(self._families, dss, self._events, self._stats, self.status),
+            Services(self._families, dss, self._events, self._stats, self.status, self._configuration),
             settings.server.max_requests_per_connection,
         )
-        self._register_gauges()
         server = self._server = Server(settings.server, dispatcher, self._events)
         async with (
             open_unix_listener(
@@ -144,21 +158,37 @@ class Daemon:
         return EXIT_DRAINED
 
     def _make_families(self, dss: Dss) -> dict[Family, FamilyScheduler]:
-        settings = self.settings.families.dir
-        storage = self._make_storage(self.settings.host, settings.full_threshold_percent)
         return {
-            Family.DIR: FamilyScheduler(
-                Family.DIR, settings, dss=dss, owner=self._owner, make_unit=storage.unit, events=self._events
-            )
+            family: self._make_family(family, settings, dss)
+            for family, settings in self.settings.families.served.items()
         }
 
-    def _register_gauges(self) -> None:
+    def _make_family(self, family: Family, settings: FamilySettings, dss: Dss) -> FamilyScheduler:
+        storage = self._make_storage(self.settings.host, settings.full_threshold_percent)
+
+        def change_storage(settings: FamilySettings) -> None:
+            storage.full_threshold_percent = settings.full_threshold_percent
+
+        return FamilyScheduler(
+            family,
+            settings,
+            dss=dss,
+            owner=self._owner,
+            make_unit=storage.unit,
+            events=self._events,
+            recheck_s=self.settings.dss.recheck_s,
+            on_settings=change_storage,
+        )
+
+    def _keep_statistics(self) -> None:
+        """Register what is counted, in the order in which Phobos shows it; ours comes last."""
         for family in self._families.values():
             tags = {"family": family.family.label}
             self._stats.computed("sched", "incoming_qsize", family.queue.__len__, tags)
             # A request that has to be placed anew goes back to its place in the one queue.
             self._stats.computed("sched", "retry_qsize", lambda: 0, tags)
             self._stats.computed("sched", "ongoing_format", partial(_formats, family), tags)
+        follow_events(self._stats, self._events, self._to_sync)
         self._stats.computed("req", "response_qsize", lambda: self._server.unsent if self._server else 0)
         self._stats.computed("dss", "transactions", lambda: self._dss.transactions if self._dss else 0)
         self._stats.computed("dss", "operations", lambda: self._dss.operations if self._dss else 0)
@@ -170,6 +200,15 @@ class Daemon:
         if stale:
             await dss.execute(DeleteLocks(stale))
             log.info("locks of a dead predecessor removed", count=len(stale))
+
+    async def _watch_dss(self, home: DaemonHome, dss: Dss) -> None:
+        """Ask a DSS that has gone away for something, so that an idle daemon knows, says so, and is back when it is.
+
+        What belongs to a connection, such as our presence there, is ours again as soon as possible.
+        """
+        while True:
+            await home.wait_lost()
+            await dss.execute(ReadLocks(self._owner.host))
 
     # Signals and the drain.
 
@@ -206,10 +245,12 @@ class Daemon:
             "ready",
             version=__version__,
             socket=str(self.settings.server.socket),
-            dss=self.settings.dss.url,
+            dss=self.settings.dss.shown,
             devices=sum(len(family.devices) for family in self._families.values()),
         )
         systemd.notify("READY=1\nSTATUS=serving")
+        if self._on_ready is not None:
+            self._on_ready()
 
     # Reports.
 
@@ -226,8 +267,9 @@ class Daemon:
                 "uptime_s": round(now - self._since, 3),
                 "draining": self._draining.is_set(),
                 "dss": {
-                    "url": self.settings.dss.url,
+                    "url": self.settings.dss.shown,
                     "unavailable_s": None if unavailable is None else round(now - unavailable, 3),
+                    "waits_for": [_blockade(blockade, now) for blockade in self._dss.blockades] if self._dss else [],
                 },
             },
             "connections": len(self._server) if self._server is not None else 0,
@@ -248,19 +290,40 @@ def _drain_signals() -> tuple[signal.Signals, ...]:
     return (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hangs_up else ()))
 
 
+def _blockade(blockade: Blockade, now: float) -> Mapping[str, object]:
+    """A lock of somebody else that operations wait for, as the status shows it."""
+    lock = blockade.lock
+    return {
+        "lock": lock.type.value,
+        "resource": lock.id,
+        "host": lock.owner.host,
+        "pid": lock.owner.pid,
+        "operations": blockade.waiting,
+        "age_s": round(now - blockade.since, 3),
+    }
+
+
 def _formats(family: FamilyScheduler) -> int:
     return sum(device.state.formatting is not None for device in family.devices.values())
 
 
-def run_daemon(settings: Settings) -> int:
-    """Run a daemon in the foreground and return the exit status.
+def run_daemon(
+    settings: Settings,
+    *,
+    warnings: Sequence[str] = (),
+    on_ready: Callable[[], None] | None = None,
+    configuration: Configuration | None = None,
+) -> int:
+    """Run a daemon in this process, log `warnings` first, and return the exit status.
 
     0: drained. 1: a defect. 3: the drain was forced. 17: another daemon is running. Else the errno
     that kept it from starting.
     """
-    configure_logging(settings.log.level, settings.log.format, sys.stderr)
+    configure_logging(settings.log.level, settings.log.format, sys.stderr, to_syslog=settings.log.syslog)
+    for warning in warnings:
+        log.warning(warning)
     _raise_descriptor_limit()
-    daemon = Daemon(settings)
+    daemon = Daemon(settings, on_ready=on_ready, configuration=configuration)
     try:
         return trio.run(daemon.run, restrict_keyboard_interrupt_to_checkpoints=True)
     except DssUnavailableError as error:

@@ -14,7 +14,7 @@ import pytest
 from lrs_trio.cli.administration import open_administration
 from lrs_trio.cli.demo_daemon import DemoDaemon, DemoSite, demo_site
 
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("LRS_")}
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("LRS_", "PHOBOS_"))}
 TIMEOUT_S = 60
 """Only so that a defect ends a test instead of holding it up."""
 

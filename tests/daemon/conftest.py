@@ -11,18 +11,18 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import pytest
 import structlog
 import tomli_w
 import trio
 
-from benchmarks.books import differences, read_books
-from benchmarks.harness import READ_SIZE, Site, temporary_site
+from benchmarks.books import Books, differences, read_books
+from benchmarks.harness import READ_SIZE, Site, administer, temporary_site
+from benchmarks.sites import Sites
 from lrs_trio.daemon import EXIT_DRAINED, Daemon
 from lrs_trio.dss.operations import Operation
-from lrs_trio.dss.sqlite import SqliteHome
 from lrs_trio.model import Device, Family, FsType, RequestKind, ResourceId
 from lrs_trio.settings import load_settings
 from lrs_trio.storage.directory import DirectoryStorage
@@ -266,17 +266,17 @@ class Running:
         """The daemon serves an honest client, nothing is left taken by anybody, the counters are exact."""
         await self.write_cycle()
         await self.until(lambda family: not taken(family))
-        assert differences(self.found(), self.expected()) == []
+        assert differences(await self.found(), self.expected()) == []
 
-    def expect_books(self) -> None:
+    async def expect_books(self) -> None:
         """Take the books as they are now: what went before is no matter for this test."""
         self.committed.clear()
         self.objects.clear()
-        for medium, (objects, size) in self.found().items():
+        for medium, (objects, size) in (await self.found()).items():
             self.count(medium, size=size, extents=objects)
 
-    def found(self) -> dict[ResourceId, tuple[int, int]]:
-        return read_books(self.site).totals
+    async def found(self) -> dict[ResourceId, tuple[int, int]]:
+        return (await books_of(self.site)).totals
 
     def expected(self) -> dict[ResourceId, tuple[int, int]]:
         media = {*self.site.media, *self.committed}
@@ -313,7 +313,7 @@ async def serving(
         address = manager.getsockname().decode().replace("\0", "@", 1)
         environment.setenv("NOTIFY_SOCKET", address)
         running = Running(site, Daemon(settings), trio.socket.from_stdlib_socket(manager))
-        running.expect_books()
+        await running.expect_books()
 
         async def serve() -> None:
             running.exit_status = await running.daemon.run()
@@ -333,22 +333,31 @@ async def serving(
                 await running.wait_ended()
     assert running.exit_status == expect
     if expect == EXIT_DRAINED:
-        books = read_books(site)
+        books = await books_of(site)
         assert differences(books.totals, running.expected()) == []
         assert not {lock for lock in books.locks if lock[2] == running.daemon._owner.pid}
         assert not site.socket.exists()
 
 
-def change_dss(site: Site, *operations: Operation[Any]) -> None:
-    """What an administrator's command does to the DSS."""
-    with SqliteHome.open(site.dss) as home:
-        for operation in operations:
-            home.execute(operation)
+# What the DSS says, and what an administrator's command does to it. Beside the daemon, which is in this thread
+# and may hold what is asked for.
+
+_ADMINISTRATOR: Final = trio.CapacityLimiter(1)
 
 
-def read_dss(site: Site, operation: Operation[T]) -> T:
-    with SqliteHome.open(site.dss) as home:
-        return home.execute(operation)
+async def books_of(site: Site) -> Books:
+    """As `read_books`, which is for tests that run no trio."""
+    return await trio.to_thread.run_sync(read_books, site, limiter=_ADMINISTRATOR)
+
+
+async def change_dss(site: Site, *operations: Operation[Any]) -> None:
+    """Do `operations` in one transaction."""
+    await trio.to_thread.run_sync(administer, site, *operations, limiter=_ADMINISTRATOR)
+
+
+async def read_dss(site: Site, operation: Operation[T]) -> T:
+    (result,) = await trio.to_thread.run_sync(administer, site, operation, limiter=_ADMINISTRATOR)
+    return cast(T, result)
 
 
 def configure(site: Site, **tables: dict[str, Any]) -> None:
@@ -359,16 +368,29 @@ def configure(site: Site, **tables: dict[str, Any]) -> None:
     site.config.write_text(tomli_w.dumps(settings))
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def sites(request: pytest.FixtureRequest) -> Sites:
+    """What follows is tested with the DSS at each of its homes."""
+    return Sites(request.getfixturevalue("cluster") if request.param == "postgres" else None)
+
+
 @pytest.fixture
-def site() -> Iterator[Site]:
+def site(sites: Sites) -> Iterator[Site]:
     """Two directories that are known and blank."""
-    with temporary_site(2) as made:
+    with sites.temporary(2) as made:
         yield made
 
 
 @pytest.fixture
-def site_of_three() -> Iterator[Site]:
-    with temporary_site(3) as made:
+def site_of_three(sites: Sites) -> Iterator[Site]:
+    with sites.temporary(3) as made:
+        yield made
+
+
+@pytest.fixture
+def sqlite_site() -> Iterator[Site]:
+    """As `site`, for tests that are about the SQLite file itself."""
+    with temporary_site(2) as made:
         yield made
 
 

@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -14,7 +14,8 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.harness import LIBRARY, Site, temporary_site
+from benchmarks.harness import LIBRARY, Site
+from benchmarks.sites import Sites
 from lrs_trio.model import ConfigureOperation, Family, FsType, NotifyOperation, RequestKind, ResourceId
 from lrs_trio.wire import lrs_pb2 as pb
 from lrs_trio.wire.framing import MAX_FRAME_BYTES, PROTOCOL_VERSION, encode_frame
@@ -266,11 +267,16 @@ async def test_extremes_of_qos_and_priority_are_only_an_order(site: Site) -> Non
         await running.unharmed()
 
 
-async def test_a_giant_request_does_not_stop_the_daemon() -> None:
-    with temporary_site(16) as site:
-        async with serving(site) as running, running.connect() as hostile:
-            assert await hostile.refused(write(1, copies=250_000)) == errno.ENOSPC
-            await running.unharmed()
+@pytest.fixture
+def site_of_sixteen(sites: Sites) -> Iterator[Site]:
+    with sites.temporary(16) as made:
+        yield made
+
+
+async def test_a_giant_request_does_not_stop_the_daemon(site_of_sixteen: Site) -> None:
+    async with serving(site_of_sixteen) as running, running.connect() as hostile:
+        assert await hostile.refused(write(1, copies=250_000)) == errno.ENOSPC
+        await running.unharmed()
 
 
 # Releases.
@@ -362,13 +368,13 @@ async def test_absurd_figures_of_a_release_never_make_a_negative_statistic(site:
                 await hostile.send(Request(1, release(medium, size=size, extents=extents)))
                 answer = await hostile.receive()
                 assert isinstance(answer.body, Released | Failed)
-        for objects, logical in running.found().values():
+        for objects, logical in (await running.found()).values():
             assert 0 <= objects < 2**63
             assert 0 <= logical < 2**63
         await running.until(lambda family: not taken(family))
         assert "failed" not in [device["status"] for device in (await running.family())["devices"]]
         # From here on the next cycle must add exactly its own.
-        running.expect_books()
+        await running.expect_books()
         if size < 2**62 and extents < 2**62:
             await running.unharmed()
 
@@ -398,7 +404,7 @@ async def test_false_sizes_disturb_nobody_elses_writes(
         running.interrupt()
         assert isinstance((await honest.receive()).body, Released)
         await running.wait_ended()
-        running.expect_books()
+        await running.expect_books()
 
 
 # Too much.
@@ -560,16 +566,15 @@ CONNECTION = st.lists(FRAME | MANGLED | PAYLOAD | st.binary(max_size=40), min_si
 
 
 @settings(max_examples=25)
-@given(st.lists(CONNECTION, min_size=1, max_size=10))
-def test_random_bytes_beside_an_honest_client(connections: list[bytes]) -> None:
-    async def attack() -> None:
-        with temporary_site(2) as site:
-            async with serving(site) as running, trio.open_nursery() as nursery:
-                for data in connections:
-                    nursery.start_soon(send_and_leave, running, data)
-                for _ in range(3):
-                    await running.write_cycle(copies=2)
-            # Leaving the block has drained it: the books were checked.
+@given(connections=st.lists(CONNECTION, min_size=1, max_size=10))
+def test_random_bytes_beside_an_honest_client(sites: Sites, connections: list[bytes]) -> None:
+    async def attack(site: Site) -> None:
+        async with serving(site) as running, trio.open_nursery() as nursery:
+            for data in connections:
+                nursery.start_soon(send_and_leave, running, data)
+            for _ in range(3):
+                await running.write_cycle(copies=2)
+        # Leaving the block has drained it: the books were checked.
 
     async def send_and_leave(running: Running, data: bytes) -> None:
         async with running.connect() as hostile:
@@ -577,4 +582,5 @@ def test_random_bytes_beside_an_honest_client(connections: list[bytes]) -> None:
             await hostile.stream.send_eof()
             await hostile.rest()
 
-    trio.run(attack)
+    with sites.temporary(2) as site:
+        trio.run(attack, site)

@@ -8,16 +8,17 @@ from random import Random
 import pytest
 
 from benchmarks.books import differences, expected_locks, read_books, unsound_files
-from benchmarks.harness import counters, format_media, running, temporary_site
+from benchmarks.harness import counters, format_media, running
 from benchmarks.load import Ledger, Marks, finishing, orders, run_load, write_all
+from benchmarks.sites import Sites
 
 
 @pytest.mark.note("1", "2.2", "2.5d", "2.5e", "8", "11")
-def test_every_release_is_answered_once_and_counted_once() -> None:
+def test_every_release_is_answered_once_and_counted_once(sites: Sites) -> None:
     cycles = 400
     ledger = Ledger()
     wanted = islice(orders(Random(3), copies=[1, 1, 2]), cycles)
-    with temporary_site(4) as site, running(site) as daemon:
+    with sites.temporary(4) as site, running(site) as daemon:
         format_media(site)
         run_load(
             site.socket,

@@ -6,13 +6,13 @@ from random import Random
 
 import pytest
 
-from benchmarks.harness import temporary_site
+from benchmarks.sites import Sites
 from benchmarks.soak import Soak
 
 
 @pytest.mark.note("11")
-def test_nothing_acknowledged_is_missing_after_kills_and_drains() -> None:
-    with temporary_site(4) as site:
+def test_nothing_acknowledged_is_missing_after_kills_and_drains(sites: Sites) -> None:
+    with sites.temporary(4) as site:
         soak = Soak(site, 16, Random(7), longest_s=1.0)
         soak.run(4)
     assert soak.totals.problems == []

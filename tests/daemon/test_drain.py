@@ -180,7 +180,7 @@ async def test_a_client_that_dies_does_not_hold_up_the_end(site: Site) -> None:
         await running.until(lambda family: sum(device["ongoing"] for device in family["devices"]) == 2)
         await holder.hang_up()
         assert await running.wait_ended() == 0
-        assert running.found() == dict.fromkeys(media, (0, 0))
+        assert await running.found() == dict.fromkeys(media, (0, 0))
 
 
 @pytest.mark.parametrize("sync_while_io", ["true", "false"])
@@ -217,7 +217,7 @@ async def test_the_second_signal_answers_whoever_waits_and_counts_nothing(
             # Granted and never released: the client is not owed an answer.
             assert await silent.rest() == []
         assert await running.wait_ended() == EXIT_FORCED
-        assert running.found() == dict.fromkeys(site.media, (0, 0))
+        assert await running.found() == dict.fromkeys(site.media, (0, 0))
     assert not site.socket.exists()
     filesystems.clear()
     async with serving(site, format=False) as again:

@@ -13,14 +13,16 @@ from random import Random
 import pytest
 import trio
 
-from benchmarks.books import differences, read_books
-from benchmarks.harness import Site, format_media, temporary_site
+from benchmarks.books import differences
+from benchmarks.harness import Site, format_media
 from benchmarks.load import Ledger, Order, finishing, orders, run_load, write_all
+from benchmarks.sites import Sites
 from lrs_trio.daemon import EXIT_DRAINED, Daemon
 from lrs_trio.model import Device, Family, RequestKind, ResourceId
 from lrs_trio.settings import load_settings
 from lrs_trio.storage.directory import DirectoryStorage
 from lrs_trio.storage.protocols import Unit
+from tests.daemon.conftest import books_of
 from tests.storage.faults import FaultyFilesystem, faulty
 
 CLIENTS = 12
@@ -40,6 +42,12 @@ class FaultyStorage(DirectoryStorage):
 
 
 @pytest.fixture
+def site_of_four(sites: Sites) -> Iterator[Site]:
+    with sites.temporary(4) as made:
+        yield made
+
+
+@pytest.fixture
 def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """What a service manager listens on."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -50,13 +58,13 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
 
 @pytest.mark.note("2.1", "2.5d", "4.4")
 async def test_a_failing_sync_costs_its_releases_and_its_device_only(
-    manager: socket.socket,
+    site_of_four: Site, manager: socket.socket
 ) -> None:
     FaultyStorage.filesystems = {}
-    with temporary_site(4) as site:
-        failing = site.media[1]
-        ledger, status = await serve_and_fail(site, failing, manager)
-        books = read_books(site)
+    site = site_of_four
+    failing = site.media[1]
+    ledger, status = await serve_and_fail(site, failing, manager)
+    books = await books_of(site)
 
     assert status == EXIT_DRAINED
     assert ledger.problems == []

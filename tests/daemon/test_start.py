@@ -10,21 +10,25 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from benchmarks.books import expected_locks, read_books
-from benchmarks.harness import ANSWER_S, Site, format_media, make_site
+from benchmarks.harness import ANSWER_S, Site, format_media
 from benchmarks.harness import running as lrsd_on
+from benchmarks.postgres import Cluster
+from benchmarks.sites import Sites
 from lrs_trio.client import connect
 from lrs_trio.dss.operations import ReadDevices, ReadLocks, ReleaseLock, SetDeviceStatus, TakeLock
 from lrs_trio.model import AdmStatus, LockOwner, LockType, NotifyOperation
 from lrs_trio.storage.root import LABEL_FILE
 from lrs_trio.wire.messages import Notified, Notify
 from tests.daemon.conftest import (
+    books_of,
     change_dss,
     configure,
     device_of,
@@ -56,9 +60,13 @@ def lrsd(site: Site, *settings: str) -> subprocess.CompletedProcess[str]:
 
 def weaken(site: Site) -> None:
     """Make reservations of all locks, as clients make them when they want a medium soon."""
-    with sqlite3.connect(site.dss) as dss:
-        dss.execute("UPDATE lock SET is_weak = 1")
-    dss.close()
+    weaken = "UPDATE lock SET is_weak = true"
+    if site.dss.is_postgres:
+        with psycopg.connect(site.dss_url) as database:
+            database.execute(weaken)
+    else:
+        with closing(sqlite3.connect(site.dss.path, isolation_level=None)) as file:
+            file.execute(weaken)
 
 
 @contextmanager
@@ -92,7 +100,7 @@ def test_a_second_daemon_is_told_who_is_there(site: Site, other: str) -> None:
 
 def test_a_daemon_of_another_host_may_use_the_same_dss(site: Site) -> None:
     with lrsd_on(site):
-        other = Site(site.base / "other", (), "other")
+        other = Site(site.base / "other", (), "other", site.dss_url)
         other.base.mkdir()
         other.config.write_text(site.config.read_text())
         configure(other, server={"socket": str(other.socket)})
@@ -126,7 +134,8 @@ def test_what_a_killed_daemon_leaves_never_blocks_the_next(site: Site) -> None:
 
 def test_lock_files_with_any_content_do_not_matter(site: Site) -> None:
     (site.base / "lrs.lock").write_text(f"{os.getpid()}\n")
-    Path(f"{site.dss}.{site.host}.lock").write_bytes(b"\xff\0garbage" * 1000)
+    if not site.dss.is_postgres:
+        Path(f"{site.dss.path}.{site.host}.lock").write_bytes(b"\xff\0garbage" * 1000)
     with lrsd_on(site) as daemon:
         daemon.terminate()
         assert daemon.wait() == 0
@@ -154,18 +163,39 @@ def test_what_is_no_socket_is_not_deleted(site: Site, kind: str) -> None:
     ("setting", "status", "says"),
     [
         ("server.socket={base}/missing/lrs", errno.ENOENT, "{base}/missing does not exist"),
-        ("server.socket={base}/dss.sqlite/lrs", errno.ENOTDIR, "is not a directory"),
+        ("server.socket={base}/lrs.toml/lrs", errno.ENOTDIR, "is not a directory"),
         ("server.socket_group=no-such-group", errno.EINVAL, "no-such-group"),
-        ("dss.url=sqlite://{base}/garbage", errno.EINVAL, "not an SQLite database"),
-        ("dss.url=sqlite://{base}/d1", errno.EISDIR, "{base}/d1"),
     ],
 )
 def test_a_start_that_fails_says_why_in_a_line(site: Site, setting: str, status: int, says: str) -> None:
-    (site.base / "garbage").write_bytes(b"this is no database\n" * 1000)
-    done = lrsd(site, setting.format(base=site.base))
+    refused(site, setting.format(base=site.base), status, says.format(base=site.base))
+
+
+@pytest.mark.parametrize(
+    ("file", "status", "says"),
+    [("garbage", errno.EINVAL, "not an SQLite database"), ("d1", errno.EISDIR, "/d1: this is a directory")],
+)
+def test_a_start_without_an_sqlite_file_says_why(sqlite_site: Site, file: str, status: int, says: str) -> None:
+    (sqlite_site.base / "garbage").write_bytes(b"this is no database\n" * 1000)
+    refused(sqlite_site, f"dss.url=sqlite://{sqlite_site.base}/{file}", status, says)
+
+
+def test_a_start_without_a_postgresql_database_says_why(sqlite_site: Site, cluster: Cluster) -> None:
+    empty = cluster.create_database()
+    refused(sqlite_site, f"dss.url={empty}", errno.EINVAL, "lrs dss init")
+    cluster.drop_database(empty)
+    refused(sqlite_site, f"dss.url={empty}", errno.ENOENT, "does not exist")
+    nowhere = f"postgresql://somebody:secret@/phobos?host={sqlite_site.base}"
+    refused(sqlite_site, f"dss.url={nowhere}", errno.ENOTCONN, "check that PostgreSQL runs there")
+
+
+def refused(site: Site, setting: str, status: int, says: str) -> None:
+    """A daemon with `setting` cannot start and `says` so in a line."""
+    done = lrsd(site, setting)
     assert done.returncode == status
-    assert says.format(base=site.base) in done.stderr
+    assert says in done.stderr
     assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not site.socket.exists()
 
@@ -178,8 +208,14 @@ async def test_the_service_manager_hears_of_start_and_end(site: Site) -> None:
         assert await running.wait_ended() == 0
 
 
-async def test_directories_that_cannot_be_used_leave_the_others_alone(tmp_path: Path) -> None:
-    site = make_site(tmp_path, 6)
+@pytest.fixture
+def site_of_six(sites: Sites) -> Iterator[Site]:
+    with sites.temporary(6) as made:
+        yield made
+
+
+async def test_directories_that_cannot_be_used_leave_the_others_alone(site_of_six: Site) -> None:
+    site = site_of_six
     good, gone, unlabelled, foreign, replaced, locked = site.media
     async with serving(site) as running:
         await running.unharmed()
@@ -188,7 +224,7 @@ async def test_directories_that_cannot_be_used_leave_the_others_alone(tmp_path: 
     Path(foreign.name, LABEL_FILE).write_text("/somewhere/else")
     shutil.rmtree(replaced.name)
     Path(replaced.name).symlink_to(good.name)
-    change_dss(site, SetDeviceStatus(device_of(site, locked), AdmStatus.LOCKED))
+    await change_dss(site, SetDeviceStatus(device_of(site, locked), AdmStatus.LOCKED))
     async with serving(site, format=False) as running:
         found = {device["path"]: device for device in (await running.family())["devices"]}
         assert {path: device["status"] for path, device in found.items()} == {
@@ -203,7 +239,7 @@ async def test_directories_that_cannot_be_used_leave_the_others_alone(tmp_path: 
         assert "/somewhere/else" in found[foreign.name]["reason"]
         assert good.name in found[replaced.name]["reason"]
         # Nothing is proven broken, so nothing is recorded as failed.
-        assert set(read_books(site).not_unlocked) == {device_of(site, locked)}
+        assert set((await books_of(site)).not_unlocked) == {device_of(site, locked)}
         for _ in range(3):
             assert await running.write_cycle() == (good,)
         async with running.connect() as client:
@@ -224,7 +260,7 @@ async def test_a_lock_of_a_living_process_is_waited_for(site: Site, lines: list[
         await running.unharmed()
     with somebody() as holder:
         owner = LockOwner(site.host, holder.pid)
-        change_dss(site, TakeLock(LockType.DEVICE, device_of(site, taken), owner))
+        await change_dss(site, TakeLock(LockType.DEVICE, device_of(site, taken), owner))
         async with serving(site, format=False) as running:
             device = await running.device(taken)
             assert device["status"] == "waiting"
@@ -237,38 +273,40 @@ async def test_a_lock_of_a_living_process_is_waited_for(site: Site, lines: list[
             holder.kill()
             await running.until(lambda family: mounted(family) == 2)
             assert set(await running.write_cycle(copies=2)) == {taken, free}
-            assert read_books(site).locks == expected_locks(site, os.getpid())
+            assert (await books_of(site)).locks == expected_locks(site, os.getpid())
 
 
 async def test_a_daemon_that_waits_for_a_lock_can_be_drained(site: Site) -> None:
     with somebody() as holder:
         owner = LockOwner(site.host, holder.pid)
-        change_dss(site, TakeLock(LockType.MEDIA, site.media[0], owner))
+        await change_dss(site, TakeLock(LockType.MEDIA, site.media[0], owner))
         async with serving(site, format=False) as running:
             assert (await running.device(site.media[0]))["status"] == "waiting"
         # The lock of the living one stays, ours on the device is gone.
-        assert {lock[2] for lock in read_books(site).locks} == {holder.pid}
+        assert {lock[2] for lock in (await books_of(site)).locks} == {holder.pid}
 
 
 @pytest.mark.parametrize("weak", [False, True])
 @pytest.mark.parametrize("kind", [LockType.DEVICE, LockType.MEDIA])
-async def test_a_lock_of_another_host_stays_and_refuses_the_device(site: Site, kind: LockType, weak: bool) -> None:
+async def test_a_lock_of_another_host_stays_and_keeps_the_device_waiting(
+    site: Site, kind: LockType, weak: bool
+) -> None:
     theirs, ours = site.media
     async with serving(site) as running:
         await running.unharmed()
     resource = device_of(site, theirs) if kind is LockType.DEVICE else theirs
-    change_dss(site, TakeLock(kind, resource, ELSEWHERE))
+    await change_dss(site, TakeLock(kind, resource, ELSEWHERE))
     if weak:
         weaken(site)
     async with serving(site, format=False) as running:
         device = await running.device(theirs)
-        assert device["status"] == "failed"
+        assert device["status"] == "waiting"
         assert str(ELSEWHERE) in device["reason"]
         assert await running.write_cycle() == (ours,)
-        assert read_books(site).not_unlocked == ()
-    (lock,) = read_dss(site, ReadLocks())
+        assert (await books_of(site)).not_unlocked == ()
+    (lock,) = await read_dss(site, ReadLocks())
     assert (lock.owner, lock.type, lock.is_weak) == (ELSEWHERE, kind, weak)
-    change_dss(site, ReleaseLock(kind, resource, ELSEWHERE))
+    await change_dss(site, ReleaseLock(kind, resource, ELSEWHERE))
     async with serving(site, format=False) as running:
         assert set(await running.write_cycle(copies=2)) == {theirs, ours}
 
@@ -281,4 +319,4 @@ async def test_devices_of_another_host_are_not_touched(site: Site) -> None:
             assert (
                 await client.refused(Notify(device_of(site, site.media[0]), NotifyOperation.DEVICE_ADD)) == errno.ENXIO
             )
-    assert all(row.lock is None for row in read_dss(site, ReadDevices()))
+    assert all(row.lock is None for row in await read_dss(site, ReadDevices()))

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lrs_trio.dss.homes import CommandHome, open_command_home
 from lrs_trio.dss.operations import (
     AddDirectory,
     DeleteDirectory,
@@ -26,7 +27,6 @@ from lrs_trio.dss.operations import (
     SetDeviceStatus,
     UpdateMedia,
 )
-from lrs_trio.dss.sqlite import SqliteHome
 from lrs_trio.errors import LrsError, describe
 from lrs_trio.model import AdmStatus, Device, Family, FsStatus, FsType, Medium, NotifyOperation, ResourceId
 
@@ -65,14 +65,7 @@ def open_administration(
         DssUnavailableError: somebody else is writing the DSS for too long.
     """
     settings = site.settings()
-    path = settings.dss.path
-    if not create and not path.exists():
-        raise LrsError(
-            errno.ENOENT,
-            f"DSS {path}: does not exist; check dss.url in the settings (lrsd --check shows them),"
-            " or make it by starting lrsd or by adding a directory",
-        )
-    with SqliteHome.open(path) as home:
+    with open_command_home(settings.dss, host=settings.host, create=create) as home:
         client = connect_if_running(site)
         try:
             yield DirectoryAdministration(home, settings.host, library, client)
@@ -87,7 +80,7 @@ class DirectoryAdministration:
     All methods raise `OSError` when the DSS or the daemon refuses; what then stays in the DSS is said there.
     """
 
-    def __init__(self, home: SqliteHome, host: str, library: str, client: Client | None) -> None:
+    def __init__(self, home: CommandHome, host: str, library: str, client: Client | None) -> None:
         self._home = home
         self._host = host
         self._library = library

@@ -18,8 +18,10 @@ from lrs_trio.cli.output import EXIT_INTERRUPTED, EXIT_STATUS_HELP, REPORTED, sa
 from lrs_trio.cli.site import Site
 
 COMMANDS: Final = {
+    "config": "lrs_trio.cli.configuration:configuration",
     "demo": "lrs_trio.cli.demo:demo",
     "dir": "lrs_trio.cli.directories:directories",
+    "dss": "lrs_trio.cli.database:database",
     "exec": "lrs_trio.cli.exec:execute",
     "ping": "lrs_trio.cli.ping:ping",
     "stats": "lrs_trio.cli.status:stats",
@@ -69,15 +71,23 @@ class LazyGroup(click.Group):
     help="Settings file; else LRS_CONFIG names it, else /etc/lrs-trio/lrs.toml.",
 )
 @click.option(
+    "--phobos-config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A Phobos configuration instead of settings of ours, for a daemon that runs with one.",
+)
+@click.option(
     "--socket",
     type=click.Path(path_type=Path),
     help="Where the daemon listens, instead of what the settings say.",
 )
 @click.version_option(__version__, prog_name="lrs")
 @click.pass_context
-def lrs(ctx: click.Context, config: Path | None, socket: Path | None) -> None:
+def lrs(ctx: click.Context, config: Path | None, phobos_config: Path | None, socket: Path | None) -> None:
     """Use and administer the Local Resource Scheduler of this host."""
-    ctx.obj = Site(config, socket.absolute() if socket else None)
+    if config and phobos_config:
+        raise click.UsageError("--config and --phobos-config exclude each other")
+    ctx.obj = Site(config, socket.absolute() if socket else None, phobos_config=phobos_config)
 
 
 def main() -> None:

@@ -19,6 +19,13 @@ from lrs_trio.errors import SettingsError
     help="Settings file; else LRS_CONFIG names it, else /etc/lrs-trio/lrs.toml.",
 )
 @click.option(
+    "--phobos-config",
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE]",
+    help="Behave as phobosd with its configuration; without FILE, PHOBOS_CFG_FILE names it, else /etc/phobos.conf.",
+)
+@click.option(
     "--set",
     "overrides",
     multiple=True,
@@ -27,7 +34,7 @@ from lrs_trio.errors import SettingsError
 )
 @click.option("--check", is_flag=True, help="Check the settings, print those in effect, and end.")
 @click.version_option(__version__, prog_name="lrsd")
-def lrsd(config: Path | None, overrides: tuple[str, ...], check: bool) -> None:
+def lrsd(config: Path | None, phobos_config: str | None, overrides: tuple[str, ...], check: bool) -> None:
     """Schedule the storage resources of this host, in the foreground, until SIGINT or SIGTERM.
 
     The first signal drains: what is going on ends in order. A second one ends at once.
@@ -35,21 +42,33 @@ def lrsd(config: Path | None, overrides: tuple[str, ...], check: bool) -> None:
     Exit status: 0 after a clean drain, 3 after a forced one, 17 if another daemon runs here already, 1 for
     bad settings or a defect; if the daemon cannot start for another reason, the number of that error.
     """
+    if config is not None and phobos_config is not None:
+        raise click.UsageError("--config and --phobos-config exclude each other")
     # Not at import: --help and --version have no use for them.
     from lrs_trio.settings import load_settings, to_toml
 
+    warnings: tuple[str, ...] = ()
+    configuration = None
     try:
-        settings = load_settings(config, os.environ, overrides)
+        if phobos_config is None:
+            settings = load_settings(config, os.environ, overrides)
+        else:
+            from lrs_trio.phobos.settings import load_phobos_settings
+
+            loaded = load_phobos_settings(Path(phobos_config) if phobos_config else None, os.environ, overrides)
+            settings, warnings, configuration = loaded.settings, loaded.warnings, loaded.configuration
     except SettingsError as error:
         for line in str(error).splitlines():
             click.echo(f"lrsd: {line}", err=True)
         sys.exit(1)
     if check:
+        for warning in warnings:
+            click.echo(f"lrsd: {warning}", err=True)
         click.echo(to_toml(settings), nl=False)
         return
     from lrs_trio.daemon import run_daemon
 
-    sys.exit(run_daemon(settings))
+    sys.exit(run_daemon(settings, warnings=warnings, configuration=configuration))
 
 
 def main() -> None:

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What the command line says: the settings file and the socket, where it names them; and the environment."""
+    """What the command line says: the settings or Phobos's, and the socket, where it names them; the environment."""
 
     config: Path | None = None
     socket: Path | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    phobos_config: Path | None = None
 
     @property
     def socket_path(self) -> Path:
@@ -33,9 +34,15 @@ class Site:
         Raises:
             SettingsError: the settings do not say it.
         """
+        if self.socket is not None:
+            return self.socket
+        if self.phobos_config is not None:
+            from lrs_trio.phobos.configuration import PhobosConfiguration
+
+            return PhobosConfiguration.load(self.phobos_config, self.environ).socket_path
         from lrs_trio.location import socket_path
 
-        return self.socket or socket_path(self.config, self.environ)
+        return socket_path(self.config, self.environ)
 
     def connect(self) -> Client:
         """Connect to the daemon; a context manager.
@@ -57,9 +64,13 @@ class Site:
         Raises:
             SettingsError: one line for each thing that is wrong.
         """
+        overrides = [f"server.socket={self.socket}"] if self.socket else []
+        if self.phobos_config is not None:
+            from lrs_trio.phobos.settings import load_phobos_settings
+
+            return load_phobos_settings(self.phobos_config, self.environ, overrides).settings
         from lrs_trio.settings import load_settings
 
-        overrides = [f"server.socket={self.socket}"] if self.socket else []
         return load_settings(self.config, self.environ, overrides)
 
 

@@ -66,6 +66,11 @@ def print_daemon(report: Report) -> None:
     unavailable = daemon["dss"]["unavailable_s"]
     if unavailable is not None:
         click.echo(f"the DSS has not answered for {human_age(unavailable)}; requests wait for it")
+    for waits in daemon["dss"]["waits_for"]:
+        click.echo(
+            f"{counted(waits['operations'], 'change')} of {waits['resource']} wait for the {waits['lock']} lock that"
+            f" pid {waits['pid']} on {waits['host']} has held for {human_age(waits['age_s'])} or longer"
+        )
 
 
 def print_family(family: Report) -> None:
