@@ -1,1 +1,1 @@
-"""Figures and long runs against a real daemon: `python -m benchmarks`, `benchmarks.soak`, `benchmarks.idle`."""
+"""Figures and long runs against a real daemon: `python -m benchmarks`, and its modules `soak`, `restarts`, `idle`."""

@@ -1,6 +1,6 @@
 """Whether the idle daemon sleeps: its system calls in ten seconds, beside those of a process that only sleeps.
 
-``python -m benchmarks.idle``; needs strace. Ends with status 1 if anything wakes the daemon.
+``python -m benchmarks.idle [--dss postgres]``; needs strace. Ends with status 1 if anything wakes the daemon.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Final
 
 import click
 
-from benchmarks.harness import format_media, running, temporary_site
+from benchmarks.harness import format_media, running
 from benchmarks.load import Ledger, orders, run_load, write_all
+from benchmarks.sites import NAMES, DssKind, dss_option, temporary_sites
 
 CYCLES: Final = 200
 SETTLE_S: Final = 15.0
@@ -64,14 +65,16 @@ def shown(calls: Counter[str]) -> str:
 
 
 @click.command()
+@dss_option
 @click.option("--directories", type=click.IntRange(2), default=16, show_default=True)
 @click.option("--seconds", type=click.FloatRange(1), default=10.0, show_default=True, help="How long to count.")
-def main(directories: int, seconds: float) -> None:
+def main(dss: DssKind, directories: int, seconds: float) -> None:
     """Count the wake-ups of a daemon that has served and has nothing to do any more."""
     if shutil.which("strace") is None:
         raise click.ClickException("strace is not installed; it counts the system calls")
     with (
-        temporary_site(directories) as site,
+        temporary_sites(dss) as sites,
+        sites.temporary(directories) as site,
         running(site) as daemon,
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as idle_client,
     ):
@@ -86,7 +89,7 @@ def main(directories: int, seconds: float) -> None:
         cpu = daemon.cpu_seconds() - cpu
     sleeper = of_a_sleeper(seconds)
     woken = calls - sleeper
-    print(f"{directories} directories, {len(ledger.acknowledged)} cycles, then {SETTLE_S:g} s of rest")
+    print(f"{NAMES[dss]}, {directories} directories, {len(ledger.acknowledged)} cycles, then {SETTLE_S:g} s of rest")
     print(f"lrsd in {seconds:g} s: {shown(calls)}, {cpu:.2f} s of CPU")
     print(f"a sleeping process, which shows what strace itself costs: {shown(sleeper)}")
     print(f"woken: {shown(woken)}")

@@ -12,12 +12,12 @@ from bisect import insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import cycle, pairwise, takewhile
 from math import inf
 from pathlib import Path
 from random import Random
 from time import monotonic
-from typing import Final
+from typing import Final, TypeVar
 
 from benchmarks.harness import LIBRARY, READ_SIZE
 from lrs_trio.errors import ProtocolError
@@ -45,6 +45,7 @@ LARGEST_FILE: Final = 8 * 1024
 CONTENT: Final = Random(0).randbytes(LARGEST_FILE)
 MARK_BITS: Final = 60
 
+T = TypeVar("T")
 Script = Generator[None, ResponseBody, None]
 
 
@@ -61,6 +62,11 @@ def orders(random: Random, *, copies: Iterable[int], start: int = 0) -> Iterator
     """Files without end, numbered from `start`; `copies` is gone through again and again."""
     for number, count in enumerate(cycle(copies), start):
         yield Order(number, random.randrange(LARGEST_FILE + 1), count)
+
+
+def until(ends: float, wanted: Iterator[T]) -> Iterator[T]:
+    """What is `wanted` and taken before the monotonic time `ends`."""
+    return takewhile(lambda _: monotonic() < ends, wanted)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,7 +97,13 @@ class Ledger:
     allocation_s: list[float] = field(default_factory=list)
     release_s: list[float] = field(default_factory=list)
     cycle_s: list[float] = field(default_factory=list)
+    ended: list[float] = field(default_factory=list)
+    """When each of these cycles ended, in monotonic time."""
     file_io_s: float = 0.0
+
+    def longest_pause(self) -> float:
+        """The longest time between the ends of two cycles."""
+        return max((after - before for before, after in pairwise(self.ended)), default=0.0)
 
     def totals(self) -> dict[ResourceId, tuple[int, int]]:
         """Objects and bytes of the acknowledged releases, by medium."""
@@ -237,6 +249,7 @@ def write_cycle(client: Client, order: Order, *, files: bool) -> Generator[None,
     ledger.file_io_s += stored - granted
     ledger.release_s.append(ended - stored)
     ledger.cycle_s.append(ended - begun)
+    ledger.ended.append(ended)
     return False
 
 
@@ -260,7 +273,8 @@ def read_all(client: Client, wanted: Iterator[Written], *, files: bool = True) -
         client.send(Release((ReleasedMedium(medium.medium),), RequestKind.RELEASE_READ))
         ledger.reads += 1
         ledger.allocation_s.append(granted - begun)
-        ledger.cycle_s.append(monotonic() - begun)
+        ledger.ended.append(monotonic())
+        ledger.cycle_s.append(ledger.ended[-1] - begun)
 
 
 def _refused(client: Client, answer: ResponseBody, kind: RequestKind) -> bool:
