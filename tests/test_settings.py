@@ -142,6 +142,7 @@ def test_the_dss_url_names_a_file(url: str) -> None:
         ("postgresql://phobos:secret@db1/phobos", "postgresql://phobos@db1/phobos"),
         ("postgres://phobos@db1:5433,db2/phobos", "postgres://phobos@db1:5433,db2/phobos"),
         ("postgresql://:secret@db1", "postgresql://@db1"),
+        ("postgresql://phobos:se/cr@t@db1/phobos", "postgresql://phobos@db1/phobos"),
         ("postgresql:///phobos?host=/run/postgresql", "postgresql:///phobos?host=/run/postgresql"),
         ("postgresql://db1/phobos?password=secret", "postgresql://db1/phobos"),
         ("postgresql://db1?sslkey=k&sslpassword=secret&user=u", "postgresql://db1?sslkey=k&user=u"),

@@ -343,10 +343,10 @@ def without_password(url: str) -> str:
         return url
     scheme, _, rest = url.partition("://")
     rest, mark, query = rest.partition("?")
-    netloc, slash, path = rest.partition("/")
-    user, at, host = netloc.rpartition("@")
+    # Up to the last @, so that a password in which a / or an @ was not escaped is not shown either.
+    user, at, place = rest.rpartition("@")
     shown = "&".join(pair for pair in query.split("&") if not pair.startswith(("password=", "sslpassword=")))
-    return f"{scheme}://{user.partition(':')[0]}{at}{host}{slash}{path}{mark if shown else ''}{shown}"
+    return f"{scheme}://{user.partition(':')[0]}{at}{place}{mark if shown else ''}{shown}"
 
 
 def _command_line(overrides: Sequence[str], problems: list[str]) -> Iterator[tuple[str, Key, str]]:

@@ -151,7 +151,7 @@ def test_a_malformed_figure_is_an_error_that_names_the_medium_and_the_figure(cha
     assert malformed.value.errno == errno.EINVAL
 
 
-@pytest.mark.parametrize("text", ["", "[]", "7", '{"nb_obj": 1}', "{"])
+@pytest.mark.parametrize("text", ["", "[]", "7", '{"nb_obj": 1}', "{", '{"a":' * 100_000])
 def test_stats_that_are_no_object_of_figures_are_an_error(text: str) -> None:
     with pytest.raises(LrsError, match="medium dir:legacy:/srv/a"):
         stats_from_json(text, medium_id())

@@ -86,7 +86,7 @@ def stats_to_json(stats: MediumStats, previous: str, medium: ResourceId) -> str:
 def _stats_object(text: str, medium: ResourceId) -> dict[str, object]:
     try:
         stats = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _malformed(medium, str(error)) from error
     if not isinstance(stats, dict):
         raise _malformed(medium, "not a JSON object")
