@@ -4,11 +4,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv postgresql demo test lint proto schema notes bench soak lock clean
+.PHONY: help venv postgresql demo demo-tape test lint proto schema notes bench soak lock clean
 
 export PYTHON
 PY := .venv/bin/python
-PROTOC = $(PY) -m grpc_tools.protoc -I proto
+PROTOS := proto/lrs.proto proto/tlc.proto
+PROTOC = $(PY) -m grpc_tools.protoc -I proto $(PROTOS)
 # What ruff does not know: yields inside nurseries and cancel scopes, awaits in `finally` and `except` without a
 # shield that has a deadline, and tasks that are started but not waited for.
 ASYNC_RULES := ASYNC101,ASYNC102,ASYNC113,ASYNC119,ASYNC120
@@ -16,7 +17,7 @@ ASYNC_RULES := ASYNC101,ASYNC102,ASYNC113,ASYNC119,ASYNC120
 PYTEST_ARGS ?=
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 venv: ## make .venv, with lrs and lrsd in its bin
 	@requirements/venv.sh
@@ -28,8 +29,11 @@ postgresql:
 demo: venv ## the main job on temporary directories: a daemon, a crowd of clients, a summary
 	@.venv/bin/lrs demo
 
+demo-tape: venv ## the same on a virtual tape library, and a picture of what its drives did (a minute)
+	@.venv/bin/lrs demo --tape
+
 test: venv postgresql ## all tests (under 10 minutes)
-	@$(PY) -m pytest -q $(PYTEST_ARGS)
+	@$(PY) -m pytest -q -n 2 $(PYTEST_ARGS)
 
 lint: venv ## style, types, floors, and generated code being current
 	.venv/bin/ruff check .
@@ -37,15 +41,15 @@ lint: venv ## style, types, floors, and generated code being current
 	.venv/bin/flake8-async --enable=$(ASYNC_RULES) $$(find src -name '*.py' ! -name '*_pb2.py')
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	@echo "generated code is that of proto/lrs.proto"
+	@echo "generated code is that of $(PROTOS)"
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
-	$(PROTOC) --python_out="$$fresh" --pyi_out="$$fresh" proto/lrs.proto; \
+	$(PROTOC) --python_out="$$fresh" --pyi_out="$$fresh"; \
 	for file in "$$fresh"/*; do \
 		diff -u "src/lrs_trio/wire/$${file##*/}" "$$file" || { echo "run: make proto" >&2; exit 1; }; \
 	done
 
 proto: venv ## generate the protobuf code anew
-	$(PROTOC) --python_out=src/lrs_trio/wire --pyi_out=src/lrs_trio/wire proto/lrs.proto
+	$(PROTOC) --python_out=src/lrs_trio/wire --pyi_out=src/lrs_trio/wire
 
 schema: venv postgresql ## describe anew the PostgreSQL schema, for lrs dss check
 	@$(PY) -m tests.dss.postgres.write_description
@@ -67,5 +71,6 @@ lock: venv ## pin the newest fitting requirements, for all supported Pythons, by
 		--generate-hashes --no-header --quiet --output-file requirements/lock.txt
 
 clean: ## remove .venv and everything else that is not source
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build src/*.egg-info
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build src/*.egg-info \
+		lrs-demo-tape.html
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

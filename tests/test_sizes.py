@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrs_trio.sizes import exact_size, parse_size
+from lrs_trio.sizes import exact_size, human_size, parse_size
 
 
 @given(st.integers(min_value=0, max_value=2**63 - 1))
@@ -37,3 +37,20 @@ def test_the_largest_exact_unit_is_written(size: int, text: str) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="a number of bytes, plain or with KiB"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (1023 * 1024, "1.0 MiB"),
+        (250 * 2**20, "250 MiB"),
+        (-2048, "-2.0 KiB"),
+        (2**63 - 1, "8.0 EiB"),
+    ],
+)
+def test_sizes_are_short(size: int, text: str) -> None:
+    assert human_size(size) == text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 
 class LrsError(OSError):
@@ -10,6 +10,40 @@ class LrsError(OSError):
 
     def __init__(self, errno: int, message: str) -> None:
         super().__init__(errno, message)
+
+
+class OperationError(LrsError):
+    """A physical operation on a medium in a drive went wrong; one of the two may be to blame.
+
+    `record` is what the operation log of the DSS keeps: what was done, and what came of it.
+    """
+
+    def __init__(self, errno: int, message: str, record: Mapping[str, str]) -> None:
+        super().__init__(errno, message)
+        self.record = record
+
+
+class LabelError(OperationError):
+    """The medium in the drive bears the label of another one: no drive is to blame for that."""
+
+
+class HostError(OperationError):
+    """This host could not even begin: neither the drive nor the medium is to blame, and no other would do better."""
+
+
+class MediumMissingError(OperationError):
+    """The library does not have the medium that it was asked for, or has it in another drive: nothing is broken."""
+
+
+class LibraryUnreachableError(LrsError):
+    """Nobody could be asked to move media: neither a medium nor a drive is to blame for that.
+
+    `asked` tells whether the request may have arrived all the same, so that it is not known what moves.
+    """
+
+    def __init__(self, errno: int, message: str, *, asked: bool = True) -> None:
+        super().__init__(errno, message)
+        self.asked = asked
 
 
 class ProtocolError(Exception):

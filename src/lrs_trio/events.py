@@ -20,6 +20,10 @@ class EventKind(Enum):
 
     REQUEST_RECEIVED = "request.received"
     """`request` names its type; `count` is the media that it asks for, where it asks for some."""
+    ALLOCATION_QUEUED = "allocation.queued"
+    """A read or write waits to be placed: `serial` tells requests apart, in this and in what follows."""
+    ALLOCATION_PLACED = "allocation.placed"
+    """Its media and devices are chosen, `detail` names the devices; a later ALLOCATION_QUEUED says that it failed."""
     ALLOCATION_GRANTED = "allocation.granted"
     """The response leaves and the I/O becomes ongoing (note 9)."""
     ALLOCATION_REFUSED = "allocation.refused"
@@ -30,9 +34,18 @@ class EventKind(Enum):
     """One medium of a release that waits for a sync: `size` bytes in `count` extents (note 1)."""
     RELEASE_NO_SYNC = "release.no_sync"
     """One medium of a release that waits for nothing: `size` bytes in `count` extents."""
+    RELEASE_BEGUN = "release.begun"
+    """A client gives `count` media back and waits for the answer; told before the I/O on them ends. `serial` tells
+    releases apart."""
     RELEASE_FINISHED = "release.finished"
-    """All media of a release are synced and their books committed; the response leaves."""
+    """All media of a release are synced and their books committed; the response leaves. `serial` says which."""
     RELEASE_FAILED = "release.failed"
+    """A release is answered with `errno`. `serial` says which."""
+
+    IO_BEGUN = "io.begun"
+    """A client may do its I/O on the medium in a device; `request` is READ or WRITE, `serial` the request."""
+    IO_ENDED = "io.ended"
+    """It has given the medium back, or has gone."""
 
     SYNC_REQUESTED = "sync.requested"
     """A device takes in one sub-request of a release: `size` bytes in `count` extents."""
@@ -53,6 +66,8 @@ class EventKind(Enum):
     FORMATTED = "medium.formatted"
     FORMAT_FAILED = "medium.format_failed"
 
+    DEVICE_STATUS = "device.status"
+    """A device is now what `detail` says (a value of DeviceStatus)."""
     DEVICE_ADDED = "device.added"
     DEVICE_LOCKED = "device.locked"
     DEVICE_FAILED = "device.failed"
@@ -74,7 +89,8 @@ class Event:
 
     `time` is in seconds of the hub's clock. `size` is in bytes, negative for deletions. `errno` is
     positive. `family` is a label, `device` and `medium` are names, `request` is a request's type in
-    capitals (``WRITE``, ``RELEASE``, ``PING``...), `client` names a connection to a person.
+    capitals (``WRITE``, ``RELEASE``, ``PING``...), `client` names a connection to a person, `serial` is the
+    number of a request, the same in all that is told of it.
     """
 
     time: float
@@ -88,6 +104,7 @@ class Event:
     count: int = 0
     errno: int = 0
     detail: str = ""
+    serial: int = 0
 
 
 class Events:
@@ -127,10 +144,11 @@ class Events:
         count: int = 0,
         errno: int = 0,
         detail: str = "",
+        serial: int = 0,
     ) -> None:
         """Tell the subscribers that `kind` has happened now."""
         if not self._subscribers:
             return
-        event = Event(self._now(), kind, family, device, medium, request, client, size, count, errno, detail)
+        event = Event(self._now(), kind, family, device, medium, request, client, size, count, errno, detail, serial)
         for subscriber in self._subscribers:
             subscriber(event)

@@ -78,6 +78,19 @@ class LockType(Enum):
     OBJECT = "object"
 
 
+class Phase(Enum):
+    """The physical operations that have a deadline each. The values are what a person reads."""
+
+    LOOK_UP = "look-up"
+    OPEN = "open"
+    LOAD = "load"
+    UNLOAD = "unload"
+    MOUNT = "mount"
+    UNMOUNT = "unmount"
+    FORMAT = "format"
+    SYNC = "sync"
+
+
 class RequestKind(IntEnum):
     """Names the request that an error response or a release belongs to."""
 
@@ -156,6 +169,11 @@ class Medium:
     get: bool = True
     delete: bool = True
 
+    @property
+    def use(self) -> tuple[object, ...]:
+        """What decides whether and for what the medium may be used; its figures change all the time."""
+        return self.adm_status, self.fs_status, self.fs_label, self.tags, self.put, self.get, self.delete
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -202,10 +220,15 @@ def lock_id(resource: ResourceId) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """What a filesystem says about itself, in bytes. `free` is 0 once the full threshold is reached."""
+    """What a filesystem says about itself, in bytes. `free` is 0 once the full threshold is reached.
+
+    `read_only` means that nothing can be written there although there may be space: a write-protected cartridge,
+    or one whose drive can only read it.
+    """
 
     used: int
     free: int
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Sizes in bytes as people write them: 4096, 64KiB, 1GiB, 20TB."""
+"""Sizes in bytes as people write and read them: 4096, 64KiB, 1GiB, 20TB."""
 
 from __future__ import annotations
 
@@ -41,3 +41,14 @@ def exact_size(size: int) -> str:
         if size and size % scale == 0:
             return f"{size // scale}{unit}"
     return str(size)
+
+
+def human_size(size: int) -> str:
+    """`size` bytes to three digits or so, in binary units."""
+    if abs(size) < 1024:
+        return f"{size} B"
+    units = iter(("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))
+    value, unit = size / 1024, next(units)
+    while abs(value) >= 999.5:
+        value, unit = value / 1024, next(units)
+    return f"{value:.1f} {unit}" if abs(value) < 99.95 else f"{value:.0f} {unit}"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import IntEnum
-from typing import Any, TypeVar
-
-from google.protobuf.message import DecodeError, Message
+from typing import Any
 
 from lrs_trio.errors import ProtocolError
 from lrs_trio.model import (
@@ -22,12 +20,11 @@ from lrs_trio.model import (
 )
 from lrs_trio.wire import lrs_pb2 as pb
 from lrs_trio.wire import messages as m
+from lrs_trio.wire.fields import MissingError, checked_text, optional, parse, require
 
 _TWO_64 = 1 << 64
 _TWO_63 = 1 << 63
 _NANOSECONDS = 1_000_000_000
-
-M = TypeVar("M", bound=Message)
 
 
 class MalformedRequestError(Exception):
@@ -44,10 +41,6 @@ class MalformedRequestError(Exception):
         self.silent = silent
 
 
-class _MissingError(Exception):
-    """A part that must be there is not, or has a value that nobody knows."""
-
-
 def decode_request(message: bytes) -> m.Request:
     """The request in `message`.
 
@@ -55,7 +48,7 @@ def decode_request(message: bytes) -> m.Request:
         ProtocolError: it is no request, or has no id, so that nobody could be answered.
         MalformedRequestError: it is one, but cannot be understood.
     """
-    parsed = _parse(pb.Request(), message)
+    parsed = parse(pb.Request(), message)
     if not parsed.HasField("id"):
         raise ProtocolError("a request without an id")
     bodies = {field.name: value for field, value in parsed.ListFields() if field.name in _REQUEST_BODIES}
@@ -65,7 +58,7 @@ def decode_request(message: bytes) -> m.Request:
         raise MalformedRequestError(parsed.id, _KINDS.get(name), f"the request asks for {what}")
     try:
         body = _REQUEST_BODIES[name](bodies[name])
-    except _MissingError as error:
+    except MissingError as error:
         kind = _KINDS.get(name)
         if name == "release" and RequestKind(parsed.release.kind) is RequestKind.RELEASE_READ:
             kind = RequestKind.RELEASE_READ
@@ -85,14 +78,14 @@ def decode_response(message: bytes) -> m.Response:
     Raises:
         ProtocolError: it is no response, or an incomplete one.
     """
-    parsed = _parse(pb.Response(), message)
+    parsed = parse(pb.Response(), message)
     bodies = [(field.name, value) for field, value in parsed.ListFields() if field.name in _RESPONSE_BODIES]
     if not parsed.HasField("request_id") or len(bodies) != 1:
         raise ProtocolError("a response without an id or with other than one body")
     name, value = bodies[0]
     try:
         return m.Response(parsed.request_id, _RESPONSE_BODIES[name](value))
-    except _MissingError as error:
+    except MissingError as error:
         raise ProtocolError(f"a response that lacks a part: {error}") from None
 
 
@@ -108,31 +101,6 @@ def encode_response(response: m.Response) -> bytes:
     return message.SerializeToString()
 
 
-def _parse(message: M, data: bytes) -> M:
-    try:
-        message.ParseFromString(data)
-    except DecodeError as error:
-        raise ProtocolError(f"not a message of this protocol: {error}") from None
-    return message
-
-
-def _require(message: Message, *names: str) -> None:
-    for name in names:
-        if not message.HasField(name):
-            raise _MissingError(f"{name} is missing or unknown")
-
-
-def _optional(message: Message, name: str) -> str | None:
-    return _text(getattr(message, name)) if message.HasField(name) else None
-
-
-def _text(text: str) -> str:
-    # The parser hands over as bytes what is not UTF-8.
-    if not isinstance(text, str):
-        raise _MissingError("a text is not UTF-8")
-    return text
-
-
 def _signed(number: int) -> int:
     return number - _TWO_64 if number >= _TWO_63 else number
 
@@ -145,8 +113,8 @@ def _unsigned(number: int) -> int:
 
 
 def _resource(message: pb.ResourceId) -> ResourceId:
-    _require(message, "family", "name", "library")
-    return ResourceId(Family(message.family), _text(message.name), _text(message.library))
+    require(message, "family", "name", "library")
+    return ResourceId(Family(message.family), checked_text(message.name), checked_text(message.library))
 
 
 def _resources(messages: Iterable[pb.ResourceId]) -> tuple[ResourceId, ...]:
@@ -158,7 +126,7 @@ def _pb_resource(resource: ResourceId) -> pb.ResourceId:
 
 
 def _thresholds(message: pb.SyncThreshold) -> SyncThresholds:
-    _require(message, "requests", "bytes", "seconds", "nanoseconds")
+    require(message, "requests", "bytes", "seconds", "nanoseconds")
     age = message.seconds + message.nanoseconds / _NANOSECONDS
     return SyncThresholds(age=age, requests=message.requests, size=message.bytes)
 
@@ -179,66 +147,66 @@ def _number(member: IntEnum) -> Any:
 
 
 def _write(message: pb.WriteAllocation) -> m.WriteAllocation:
-    _require(message, "family", "prevent_duplicate", "no_split")
+    require(message, "family", "prevent_duplicate", "no_split")
     return m.WriteAllocation(
         tuple(map(_write_medium, message.media)),
         Family(message.family),
         message.prevent_duplicate,
-        _optional(message, "library"),
+        optional(message, "library"),
         message.no_split,
-        _optional(message, "grouping"),
+        optional(message, "grouping"),
     )
 
 
 def _write_medium(message: pb.WriteAllocation.Medium) -> m.WriteMedium:
-    _require(message, "size", "empty_medium")
-    return m.WriteMedium(message.size, tuple(map(_text, message.tags)), message.empty_medium)
+    require(message, "size", "empty_medium")
+    return m.WriteMedium(message.size, tuple(map(checked_text, message.tags)), message.empty_medium)
 
 
 def _read(message: pb.ReadAllocation) -> m.ReadAllocation:
-    _require(message, "n_required", "operation")
+    require(message, "n_required", "operation")
     return m.ReadAllocation(message.n_required, _resources(message.media), ReadOperation(message.operation))
 
 
 def _release(message: pb.Release) -> m.Release:
-    _require(message, "partial", "kind")
+    require(message, "partial", "kind")
     return m.Release(tuple(map(_released_medium, message.media)), RequestKind(message.kind), message.partial)
 
 
 def _released_medium(message: pb.Release.Medium) -> m.ReleasedMedium:
-    _require(message, "medium", "rc", "size_written", "extents_written", "to_sync")
+    require(message, "medium", "rc", "size_written", "extents_written", "to_sync")
     return m.ReleasedMedium(
         _resource(message.medium),
         message.rc,
         _signed(message.size_written),
         _signed(message.extents_written),
         message.to_sync,
-        _optional(message, "grouping"),
+        optional(message, "grouping"),
     )
 
 
 def _format(message: pb.Format) -> m.Format:
-    _require(message, "medium", "fs_type", "unlock", "force")
+    require(message, "medium", "fs_type", "unlock", "force")
     return m.Format(_resource(message.medium), FsType(message.fs_type), message.unlock, message.force)
 
 
 def _notify(message: pb.Notify) -> m.Notify:
-    _require(message, "resource", "operation", "wait")
+    require(message, "resource", "operation", "wait")
     return m.Notify(_resource(message.resource), NotifyOperation(message.operation), message.wait)
 
 
 def _monitor(message: pb.Monitor) -> m.Monitor:
-    _require(message, "family")
+    require(message, "family")
     return m.Monitor(Family(message.family))
 
 
 def _configure(message: pb.Configure) -> m.Configure:
-    _require(message, "operation", "configuration")
-    return m.Configure(ConfigureOperation(message.operation), _text(message.configuration))
+    require(message, "operation", "configuration")
+    return m.Configure(ConfigureOperation(message.operation), checked_text(message.configuration))
 
 
 def _stat(message: pb.Stat) -> m.Stat:
-    return m.Stat(_optional(message, "ns"), _optional(message, "name"), _optional(message, "tags"))
+    return m.Stat(optional(message, "ns"), optional(message, "name"), optional(message, "tags"))
 
 
 _REQUEST_BODIES: dict[str, Callable[..., m.RequestBody]] = {
@@ -351,10 +319,10 @@ def _write_granted(message: pb.WriteGranted) -> m.WriteGranted:
 
 
 def _write_granted_medium(message: pb.WriteGranted.Medium) -> m.GrantedMedium:
-    _require(message, "medium", "avail_size", "root", "fs_type", "address_type")
+    require(message, "medium", "avail_size", "root", "fs_type", "address_type")
     return m.GrantedMedium(
         _resource(message.medium),
-        _text(message.root),
+        checked_text(message.root),
         FsType(message.fs_type),
         AddressType(message.address_type),
         message.avail_size,
@@ -366,49 +334,52 @@ def _read_granted(message: pb.ReadGranted) -> m.ReadGranted:
 
 
 def _read_granted_medium(message: pb.ReadGranted.Medium) -> m.GrantedMedium:
-    _require(message, "medium", "root", "fs_type", "address_type")
+    require(message, "medium", "root", "fs_type", "address_type")
     return m.GrantedMedium(
-        _resource(message.medium), _text(message.root), FsType(message.fs_type), AddressType(message.address_type)
+        _resource(message.medium),
+        checked_text(message.root),
+        FsType(message.fs_type),
+        AddressType(message.address_type),
     )
 
 
 def _released(message: pb.Released) -> m.Released:
-    _require(message, "partial", "kind")
+    require(message, "partial", "kind")
     return m.Released(_resources(message.media), RequestKind(message.kind), message.partial)
 
 
 def _formatted(message: pb.Formatted) -> m.Formatted:
-    _require(message, "medium")
+    require(message, "medium")
     return m.Formatted(_resource(message.medium))
 
 
 def _notified(message: pb.Notified) -> m.Notified:
-    _require(message, "resource")
+    require(message, "resource")
     return m.Notified(_resource(message.resource))
 
 
 def _failed(message: pb.Error) -> m.Failed:
-    _require(message, "rc", "kind")
+    require(message, "rc", "kind")
     return m.Failed(message.rc, RequestKind(message.kind))
 
 
 def _monitored(message: pb.Monitored) -> m.Monitored:
-    _require(message, "status")
-    return m.Monitored(_text(message.status))
+    require(message, "status")
+    return m.Monitored(checked_text(message.status))
 
 
 def _configured(message: pb.Configured) -> m.Configured:
-    return m.Configured(_optional(message, "configuration"))
+    return m.Configured(optional(message, "configuration"))
 
 
 def _statistics(message: pb.Statistics) -> m.Statistics:
-    _require(message, "stats")
-    return m.Statistics(_text(message.stats))
+    require(message, "stats")
+    return m.Statistics(checked_text(message.stats))
 
 
 def _status_report(message: pb.StatusReport) -> m.StatusReport:
-    _require(message, "status")
-    return m.StatusReport(_text(message.status))
+    require(message, "status")
+    return m.StatusReport(checked_text(message.status))
 
 
 _RESPONSE_BODIES: dict[str, Callable[..., m.ResponseBody]] = {

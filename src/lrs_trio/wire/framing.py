@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from lrs_trio.errors import ProtocolError
 
 PROTOCOL_VERSION = 14
+"""The version byte between the daemon and its clients; other protocols in such frames have their own."""
+
 MAX_FRAME_BYTES = 2 * 1024 * 1024
 """The longest frame that any peer may send; the length counts the version byte and the message."""
 
@@ -15,16 +17,17 @@ _HEADER = struct.Struct(">IB")
 _LENGTH = struct.Struct(">I")
 
 
-def encode_frame(message: bytes) -> bytes:
+def encode_frame(message: bytes, version: int = PROTOCOL_VERSION) -> bytes:
     """The frame that carries `message`."""
-    return _HEADER.pack(len(message) + 1, PROTOCOL_VERSION) + message
+    return _HEADER.pack(len(message) + 1, version) + message
 
 
 class FrameDecoder:
     """Bytes in, messages out, however the bytes were cut."""
 
-    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES, *, version: int = PROTOCOL_VERSION) -> None:
         self._max_frame_bytes = max_frame_bytes
+        self._version = version
         self._buffer = bytearray()
 
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[bytes]:
@@ -52,9 +55,9 @@ class FrameDecoder:
                     raise ProtocolError(f"a frame of {length} bytes; 1 to {self._max_frame_bytes} are allowed")
                 begin = start + _HEADER.size
                 end = start + _LENGTH.size + length
-                if len(self._buffer) >= begin and self._buffer[begin - 1] != PROTOCOL_VERSION:
+                if len(self._buffer) >= begin and self._buffer[begin - 1] != self._version:
                     found = self._buffer[begin - 1]
-                    raise ProtocolError(f"protocol version {found}; this is version {PROTOCOL_VERSION}")
+                    raise ProtocolError(f"protocol version {found}; this is version {self._version}")
                 if len(self._buffer) < end:
                     return
                 message = bytes(memoryview(self._buffer)[begin:end])
