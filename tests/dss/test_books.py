@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrs_trio.dss.books import LARGEST_FIGURE, stats_from_json, stats_to_json, strings_from_json, updated_medium
+from lrs_trio.dss.books import (
+    LARGEST_COUNT,
+    LARGEST_FIGURE,
+    stats_from_json,
+    stats_to_json,
+    strings_from_json,
+    updated_medium,
+)
 from lrs_trio.dss.operations import MediumUpdate
 from lrs_trio.errors import LrsError
 from lrs_trio.model import AdmStatus, FsStatus, FsType, Medium, MediumStats
@@ -19,7 +26,8 @@ from .samples import medium_id
 figures = st.one_of(st.integers(0, 1000), st.integers(0, LARGEST_FIGURE))
 signed = st.one_of(st.integers(-1000, 1000), st.integers(-LARGEST_FIGURE - 1, LARGEST_FIGURE))
 words = st.lists(st.sampled_from("abcd"), max_size=5).map(tuple)
-stats = st.builds(MediumStats, *[figures] * 7)
+counts = st.one_of(st.integers(0, 1000), st.integers(0, LARGEST_COUNT))
+stats = st.builds(MediumStats, *[figures] * 4, *[counts] * 3)
 media = st.builds(
     Medium,
     id=st.just(medium_id()),
@@ -49,6 +57,9 @@ updates = st.builds(
     adm_status=st.none() | st.sampled_from(AdmStatus),
     fs_label=st.none() | st.text(max_size=3),
     add_groupings=words,
+    add_loads=signed,
+    add_errors=signed,
+    last_load=st.none() | signed,
     tags=st.none() | words,
     put=st.none() | st.booleans(),
     get=st.none() | st.booleans(),
@@ -69,11 +80,15 @@ class PlainBooks:
             "logc_spc_used": (update.set_logical, update.add_logical),
             "phys_spc_used": (update.phys_spc_used, 0),
             "phys_spc_free": (update.phys_spc_free, 0),
+            "nb_load": (None, update.add_loads),
+            "nb_errors": (None, update.add_errors),
+            "last_load": (update.last_load, 0),
         }
         for name, (new, added) in changed.items():
+            largest = LARGEST_COUNT if name in ("nb_load", "nb_errors", "last_load") else LARGEST_FIGURE
             if new is not None:
                 self.figures[name] = new
-            self.figures[name] = sorted((0, self.figures[name] + added, LARGEST_FIGURE))[1]
+            self.figures[name] = sorted((0, self.figures[name] + added, largest))[1]
         for name in ("fs_status", "adm_status", "fs_label", "tags", "put", "get", "delete"):
             if getattr(update, name) is not None:
                 self.columns[name] = getattr(update, name)
@@ -111,6 +126,14 @@ def test_what_was_added_can_be_taken_away_again(objects: int, sizes: list[int]) 
     for size in sizes:
         medium = updated_medium(medium, MediumUpdate(medium_id(), add_objects=-1, add_logical=-size))
     assert medium == start
+
+
+def test_a_count_that_is_larger_than_ours_get_is_left_alone_until_it_changes() -> None:
+    large = MediumStats(nb_load=LARGEST_COUNT + 5, last_load=LARGEST_COUNT + 5)
+    medium = Medium(medium_id(), FsType.POSIX, stats=large)
+    assert updated_medium(medium, MediumUpdate(medium_id())).stats == large
+    changed = updated_medium(medium, MediumUpdate(medium_id(), add_loads=1, last_load=7)).stats
+    assert (changed.nb_load, changed.last_load) == (LARGEST_COUNT, 7)
 
 
 @given(stats)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import json
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +13,13 @@ import trio
 
 from lrs_trio.dss.homes import open_command_home, open_daemon_home
 from lrs_trio.dss.operations import (
+    AddDevice,
+    AddMedia,
     AppendLog,
+    DeleteDevice,
     DeleteDirectory,
     DeleteLocks,
+    DeleteMedium,
     DeviceRow,
     Dss,
     LogEntry,
@@ -25,6 +31,7 @@ from lrs_trio.dss.operations import (
     ReadDevices,
     ReadHealthLog,
     ReadLocks,
+    ReadLog,
     ReadMedia,
     ReadMedium,
     ReleaseLock,
@@ -37,6 +44,7 @@ from lrs_trio.errors import LrsError
 from lrs_trio.model import (
     AddressType,
     AdmStatus,
+    Device,
     Family,
     FsStatus,
     FsType,
@@ -49,7 +57,35 @@ from lrs_trio.model import (
 )
 from lrs_trio.settings import DssSettings
 
-from .samples import COMMAND, DAEMON, ELSEWHERE, HOST, LIBRARY, device_id, directory, log_entry, medium_id
+from .samples import (
+    COMMAND,
+    DAEMON,
+    ELSEWHERE,
+    HOST,
+    LIBRARY,
+    device_id,
+    directory,
+    drive,
+    log_entry,
+    medium_id,
+    tape,
+    tape_id,
+)
+
+WHOLE = replace(
+    tape(),
+    adm_status=AdmStatus.UNLOCKED,
+    fs_status=FsStatus.USED,
+    fs_label="étiquette",
+    address_type=AddressType.OPAQUE,
+    stats=MediumStats(1, 2, 3, 4, 5, 6, 7),
+    tags=("fast", "tape é"),
+    groupings=("projet é",),
+    put=False,
+    get=True,
+    delete=False,
+)
+"""A medium of which no column is what it is by default."""
 
 
 async def update(dss: Dss, change: MediumUpdate) -> None:
@@ -185,6 +221,116 @@ async def test_a_directory_somebody_holds_is_not_deleted(dss: Dss, type_: LockTy
     assert await dss.execute(ReadMedium(medium_id())) is not None
 
 
+@pytest.mark.parametrize("device", [drive(), replace(drive(), model=None, adm_status=AdmStatus.UNLOCKED)])
+async def test_an_added_device_reads_back_as_it_was_given(dss: Dss, device: Device) -> None:
+    await dss.execute(AddDevice(device))
+    assert await dss.execute(ReadDevices()) == (DeviceRow(device, None),)
+    assert await dss.execute(ReadMedia()) == ()
+
+
+async def test_added_media_read_back_as_they_were_given(dss: Dss) -> None:
+    media = (WHOLE, replace(tape("P00002L8"), model=None), tape("P00000L7"))
+    await dss.execute(AddMedia(media))
+    assert [row.medium for row in await dss.execute(ReadMedia())] == sorted(media, key=lambda medium: medium.id)
+    assert await dss.execute(ReadMedium(WHOLE.id)) == MediumRow(WHOLE, None)
+    assert await dss.execute(ReadDevices()) == ()
+
+
+async def test_no_media_are_added_in_vain(dss: Dss) -> None:
+    await dss.execute(AddMedia(()))
+    assert await dss.execute(ReadMedia()) == ()
+
+
+async def test_thousands_of_media_are_added_at_once(dss: Dss) -> None:
+    media = tuple(tape(f"P{number:05}L8") for number in range(3000))
+    await dss.execute(AddMedia(media))
+    assert tuple(row.medium for row in await dss.execute(ReadMedia())) == media
+
+
+async def test_a_device_that_is_known_is_not_added_again(dss: Dss) -> None:
+    await dss.execute(AddDevice(drive()))
+    with pytest.raises(LrsError, match="device tape:legacy:1013005381 is in the DSS already") as known:
+        await dss.execute(AddDevice(replace(drive(), path="/dev/sg4")))
+    assert known.value.errno == errno.EEXIST
+    assert await dss.execute(ReadDevices()) == (DeviceRow(drive(), None),)
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        (("P1", "P2", "P3"), "medium tape:legacy:P2 is in the DSS already"),
+        (("P1", "P3", "P1"), "medium tape:legacy:P1 is given twice"),
+    ],
+)
+async def test_media_are_added_all_or_none(dss: Dss, names: tuple[str, ...], complaint: str) -> None:
+    await dss.execute(AddMedia((tape("P2"),)))
+    with pytest.raises(LrsError, match=complaint) as refused:
+        await dss.execute(AddMedia(tuple(map(tape, names))))
+    assert refused.value.errno == errno.EEXIST
+    assert [row.medium for row in await dss.execute(ReadMedia())] == [tape("P2")]
+
+
+async def test_a_medium_that_no_table_takes_costs_those_that_come_with_it(dss: Dss) -> None:
+    media = [tape(f"P{number}") for number in range(100)]
+    with pytest.raises(LrsError, match="does not accept AddMedia") as refused:
+        await dss.execute(AddMedia((*media, replace(tape("P100"), fs_label="x" * 33))))
+    assert refused.value.errno == errno.EINVAL
+    assert len(str(refused.value)) < 1000
+    assert await dss.execute(ReadMedia()) == ()
+
+
+async def test_a_device_and_a_medium_are_deleted_by_themselves(dss: Dss) -> None:
+    await dss.execute(AddDevice(drive("one")))
+    await dss.execute(AddDevice(drive("two")))
+    await dss.execute(AddMedia((tape("P1"), tape("P2"))))
+
+    await dss.execute(DeleteDevice(drive("one").id))
+    await dss.execute(DeleteMedium(tape_id("P2")))
+
+    assert [row.device for row in await dss.execute(ReadDevices())] == [drive("two")]
+    assert [row.medium for row in await dss.execute(ReadMedia())] == [tape("P1")]
+    assert await dss.execute(ReadLocks()) == ()
+
+
+@pytest.mark.parametrize("deletion", [DeleteDevice(drive().id), DeleteMedium(tape_id())])
+async def test_what_is_unknown_cannot_be_deleted(dss: Dss, deletion: DeleteDevice | DeleteMedium) -> None:
+    with pytest.raises(LrsError, match=f"{deletion.id} is not in the DSS") as unknown:
+        await dss.execute(deletion)
+    assert unknown.value.errno == errno.ENOENT
+
+
+@pytest.mark.parametrize(
+    ("type_", "deletion"),
+    [(LockType.DEVICE, DeleteDevice(drive().id)), (LockType.MEDIA, DeleteMedium(tape_id()))],
+)
+@pytest.mark.parametrize("holder", [DAEMON, ELSEWHERE])
+async def test_what_somebody_holds_is_not_deleted(
+    dss: Dss, type_: LockType, deletion: DeleteDevice | DeleteMedium, holder: LockOwner
+) -> None:
+    await dss.execute(AddDevice(drive()))
+    await dss.execute(AddMedia((tape(),)))
+    await dss.execute(TakeLock(type_, deletion.id, holder))
+
+    with pytest.raises(LrsError, match=f"{deletion.id} is in use, {holder} holds a lock") as busy:
+        await dss.execute(deletion)
+
+    assert busy.value.errno == errno.EBUSY
+    assert len(await dss.execute(ReadDevices())) == len(await dss.execute(ReadMedia())) == 1
+    await dss.execute(ReleaseLock(type_, deletion.id, holder))
+    await dss.execute(deletion)
+    assert await dss.execute(ReadLocks()) == ()
+
+
+async def test_a_lock_of_another_kind_keeps_nothing_from_being_deleted(dss: Dss) -> None:
+    await dss.execute(AddDevice(drive()))
+    await dss.execute(AddMedia((tape(),)))
+    await dss.execute(TakeLock(LockType.MEDIA, drive().id, DAEMON))
+    await dss.execute(TakeLock(LockType.DEVICE, tape_id(), DAEMON))
+    await dss.execute(DeleteDevice(drive().id))
+    await dss.execute(DeleteMedium(tape_id()))
+    assert len(await dss.execute(ReadLocks())) == 2
+
+
 async def test_a_device_status_is_set(dss: Dss) -> None:
     await dss.execute(directory("/srv/a"))
     await dss.execute(directory("/srv/b"))
@@ -287,6 +433,17 @@ async def test_a_medium_that_is_gone_answers_none_and_holds_up_nobody(dss: Dss) 
     assert gone is None
     assert there is not None
     assert there.stats.nb_obj == 1
+
+
+async def test_loads_and_errors_are_counted(dss: Dss) -> None:
+    await dss.execute(AddMedia((replace(tape(), stats=MediumStats(nb_obj=9, nb_load=3)),)))
+
+    await update(dss, MediumUpdate(tape_id(), add_loads=1, last_load=1_764_000_000))
+    await update(dss, MediumUpdate(tape_id(), add_errors=2))
+
+    row = await dss.execute(ReadMedium(tape_id()))
+    assert row is not None
+    assert row.medium.stats == MediumStats(nb_obj=9, nb_load=4, nb_errors=2, last_load=1_764_000_000)
 
 
 async def test_one_medium_may_be_updated_twice_in_one_operation(dss: Dss) -> None:
@@ -526,6 +683,19 @@ async def test_a_medium_that_is_gone_is_left_out(dss: Dss, dss_settings: DssSett
     assert (await changed(dss, a, b))[a].lock is None
 
 
+async def test_a_medium_that_was_deleted_and_added_anew_is_news(dss: Dss) -> None:
+    await dss.execute(AddMedia((tape(),)))
+    await dss.execute(TakeLock(LockType.MEDIA, tape_id(), DAEMON))
+    await changed(dss, tape_id())
+    assert await changed(dss, tape_id()) == {}
+    await dss.execute(ReleaseLock(LockType.MEDIA, tape_id(), DAEMON))
+    await changed(dss, tape_id())
+    await dss.execute(DeleteMedium(tape_id()))
+    assert await changed(dss, tape_id()) == {}
+    await dss.execute(AddMedia((WHOLE,)))
+    assert (await changed(dss, tape_id()))[tape_id()].medium == WHOLE
+
+
 async def test_the_reads_of_a_batch_see_its_writes(dss_settings: DssSettings) -> None:
     """Else what a task learns could be older than what another one, which wrote at the same moment, has learnt."""
     medium = medium_id()
@@ -565,6 +735,56 @@ async def test_a_log_entry_that_readers_of_the_log_would_choke_on_is_refused(dss
     with pytest.raises(LrsError) as refused:
         await dss.execute(AppendLog(entry))
     assert refused.value.errno == errno.EINVAL
+
+
+CAUSES = [
+    "Device load",
+    "Device unload",
+    "LTFS mount",
+    "LTFS umount",
+    "LTFS format",
+    "LTFS df",
+    "LTFS sync",
+]
+"""What happens to a tape in a drive."""
+
+
+async def test_what_happens_to_tapes_is_logged_and_read_back_in_order(dss: Dss) -> None:
+    device, begun = drive().id, time.time()
+    messages = [json.dumps({"what": f"the {cause} of é", "n": number}) for number, cause in enumerate(CAUSES)]
+    numbers = [0, *range(-1, -len(CAUSES), -1)]
+    for cause, message, number in zip(CAUSES, messages, numbers, strict=True):
+        await dss.execute(AppendLog(LogEntry(device, "P00001L8", number, cause, message)))
+        await trio.sleep(0.002)  # the times of SQLite are milliseconds
+
+    found = await dss.execute(ReadLog(Family.TAPE))
+
+    assert [entry.cause for entry in found] == CAUSES
+    assert [entry.errno for entry in found] == numbers
+    assert [json.loads(entry.message) for entry in found] == list(map(json.loads, messages))
+    assert {(entry.device, entry.medium) for entry in found} == {(device, tape_id())}
+    times = [entry.time for entry in found]
+    assert times == sorted(times)
+    assert begun - 1 < times[0] < times[-1] < time.time() + 1
+    assert await dss.execute(ReadLog(Family.TAPE, limit=2)) == found[-2:]
+
+
+async def test_the_log_is_read_by_family(dss: Dss) -> None:
+    await dss.execute(AppendLog(log_entry(-5)))
+    assert await dss.execute(ReadLog(Family.TAPE)) == ()
+    (entry,) = await dss.execute(ReadLog(Family.DIR))
+    assert (entry.device, entry.medium, entry.errno) == (device_id(), medium_id(), -5)
+
+
+async def test_what_was_logged_at_once_is_read_in_one_order(dss_settings: DssSettings) -> None:
+    """Whatever that is: two readers see the same."""
+    async with open_daemon_home(dss_settings, DAEMON) as home:
+        await home.commit([AppendLog(log_entry(-number)) for number in range(50)])
+        (whole,) = await home.commit([ReadLog(Family.DIR)])
+        (newest,) = await home.commit([ReadLog(Family.DIR, limit=20)])
+    assert isinstance(whole, tuple)
+    assert {entry.errno for entry in whole} == set(range(-49, 1))
+    assert newest == whole[-20:]
 
 
 # Together

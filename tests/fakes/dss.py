@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -10,9 +10,17 @@ import trio
 
 from lrs_trio.dss.books import updated_medium
 from lrs_trio.dss.operations import (
+    AddDevice,
+    AddDirectory,
+    AddMedia,
+    AppendLog,
+    DeleteDevice,
+    DeleteDirectory,
     DeleteLocks,
+    DeleteMedium,
     DeviceRow,
     LogEntry,
+    LoggedOperation,
     MediumRow,
     MediumUpdate,
     Operation,
@@ -21,6 +29,7 @@ from lrs_trio.dss.operations import (
     ReadDevices,
     ReadHealthLog,
     ReadLocks,
+    ReadLog,
     ReadMedia,
     ReadMedium,
     ReleaseLock,
@@ -29,6 +38,7 @@ from lrs_trio.dss.operations import (
     TakeLock,
     UpdateMedia,
 )
+from lrs_trio.dss.refusals import already_known, given_twice, in_use, unknown
 from lrs_trio.errors import LrsError
 from lrs_trio.model import Device, Lock, LockOwner, LockType, Medium, ResourceId, lock_id
 
@@ -139,8 +149,25 @@ class FakeDss:
                     return False
                 self.devices[operation.id] = replace(self.devices[operation.id], adm_status=operation.adm_status)
                 return True
+            case AddDevice():
+                self._add((operation.device,), ())
+            case AddMedia():
+                self._add((), operation.media)
+            case AddDirectory():
+                self._add((operation.device,), (operation.medium,))
+            case DeleteDevice():
+                self._delete({LockType.DEVICE: operation.id})
+            case DeleteMedium():
+                self._delete({LockType.MEDIA: operation.id})
+            case DeleteDirectory():
+                self._delete({LockType.DEVICE: operation.device, LockType.MEDIA: operation.medium})
+            case AppendLog():
+                self.log.append(operation.entry)
+            case ReadLog():
+                return self._read_log(operation)
             case _:
                 raise NotImplementedError(f"the tests of the daemon do not ask for {operation}")
+        return None
 
     def _update(self, update: MediumUpdate) -> Medium | None:
         if update.id not in self.media:
@@ -153,6 +180,47 @@ class FakeDss:
             return False
         lock = self.locks.get((LockType.MEDIA, lock_id(id)))
         return self._answered.get(id) != self.media[id] or lock is None or lock.owner != owner
+
+    def _add(self, devices: Sequence[Device], media: Sequence[Medium]) -> None:
+        if refusal := given_twice(medium.id for medium in media):
+            raise refusal
+        for device in devices:
+            if device.id in self.devices:
+                raise already_known(LockType.DEVICE, device.id)
+        for medium in media:
+            if medium.id in self.media:
+                raise already_known(LockType.MEDIA, medium.id)
+        self.devices |= {device.id: device for device in devices}
+        self.media |= {medium.id: medium for medium in media}
+
+    def _delete(self, resources: Mapping[LockType, ResourceId]) -> None:
+        tables: dict[LockType, dict[ResourceId, Any]] = {LockType.DEVICE: self.devices, LockType.MEDIA: self.media}
+        first, resource = next(iter(resources.items()))
+        if resource not in tables[first]:
+            raise unknown(first, resource)
+        for type_, resource in resources.items():
+            if holder := self.locks.get((type_, lock_id(resource))):
+                raise in_use(resource, holder)
+        for type_, resource in resources.items():
+            tables[type_].pop(resource, None)
+
+    def _read_log(self, operation: ReadLog) -> tuple[LoggedOperation, ...]:
+        """What a test has put into the log itself was there at time 0."""
+        times = [time for time, done in self.committed if isinstance(done, AppendLog)]
+        times = [0.0] * (len(self.log) - len(times)) + times
+        found = tuple(
+            LoggedOperation(
+                entry.device,
+                ResourceId(entry.device.family, entry.medium, entry.device.library),
+                entry.errno,
+                entry.cause,
+                entry.message,
+                time,
+            )
+            for entry, time in zip(self.log, times, strict=True)
+            if entry.device.family is operation.family
+        )
+        return found[-operation.limit :]
 
     def _take_lock(self, operation: TakeLock) -> Lock | None:
         key = operation.type, lock_id(operation.resource)

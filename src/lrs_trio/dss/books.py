@@ -14,6 +14,9 @@ from lrs_trio.model import FsStatus, Medium, MediumStats, ResourceId
 LARGEST_FIGURE: Final = 2**63 - 1
 """The databases and the clients keep figures in signed 64-bit integers."""
 
+LARGEST_COUNT: Final = 2**31 - 1
+"""Phobos's programs keep loads, errors and the time of the last load in an int."""
+
 _STATS_KEYS: Final = tuple(stat.name for stat in fields(MediumStats))
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _MANDATORY_KEYS: Final = ("nb_obj", "logc_spc_used", "phys_spc_used", "phys_spc_free")
@@ -21,6 +24,10 @@ _MANDATORY_KEYS: Final = ("nb_obj", "logc_spc_used", "phys_spc_used", "phys_spc_
 
 def _figure(value: int) -> int:
     return min(max(value, 0), LARGEST_FIGURE)
+
+
+def _count(count: int, added: int) -> int:
+    return min(max(count + added, 0), LARGEST_COUNT) if added else count
 
 
 def updated_medium(medium: Medium, update: MediumUpdate) -> Medium:
@@ -42,6 +49,9 @@ def updated_medium(medium: Medium, update: MediumUpdate) -> Medium:
             logc_spc_used=_figure(logical + update.add_logical),
             phys_spc_used=_figure(used),
             phys_spc_free=_figure(free),
+            nb_load=_count(stats.nb_load, update.add_loads),
+            nb_errors=_count(stats.nb_errors, update.add_errors),
+            last_load=stats.last_load if update.last_load is None else min(max(update.last_load, 0), LARGEST_COUNT),
         ),
         tags=medium.tags if update.tags is None else update.tags,
         groupings=medium.groupings + tuple(dict.fromkeys(new_groupings)),

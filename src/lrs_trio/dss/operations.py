@@ -163,6 +163,10 @@ class MediumUpdate:
     adm_status: AdmStatus | None = None
     fs_label: str | None = None
     add_groupings: tuple[str, ...] = ()
+    add_loads: int = 0
+    add_errors: int = 0
+    last_load: int | None = None
+    """Seconds since the epoch."""
     tags: tuple[str, ...] | None = None
     put: bool | None = None
     get: bool | None = None
@@ -204,6 +208,34 @@ class DeleteDirectory(Operation[None]):
 
 
 @dataclass(frozen=True, slots=True)
+class AddDevice(Operation[None]):
+    """Insert a device; `LrsError` EEXIST if it is known."""
+
+    device: Device
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteDevice(Operation[None]):
+    """Delete a device; `LrsError` ENOENT if it is unknown, EBUSY if somebody holds a lock on it."""
+
+    id: ResourceId
+
+
+@dataclass(frozen=True, slots=True)
+class AddMedia(Operation[None]):
+    """Insert media, all or none; `LrsError` EEXIST if one of them is known."""
+
+    media: tuple[Medium, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteMedium(Operation[None]):
+    """Delete a medium; `LrsError` ENOENT if it is unknown, EBUSY if somebody holds a lock on it."""
+
+    id: ResourceId
+
+
+@dataclass(frozen=True, slots=True)
 class LogEntry:
     """One row of the operation log; `errno` is 0 or negative, `message` a JSON object."""
 
@@ -227,6 +259,26 @@ class ReadHealthLog(Operation[tuple[int, ...]]):
     family: Family
     device: str | None = None
     medium: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedOperation:
+    """One row of the operation log, as read back; `time` is in seconds since the epoch."""
+
+    device: ResourceId
+    medium: ResourceId
+    errno: int
+    cause: str
+    message: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLog(Operation[tuple[LoggedOperation, ...]]):
+    """The newest `limit` rows of the operation log about `family`, oldest first."""
+
+    family: Family
+    limit: int = 10_000
 
 
 class Dss(Protocol):

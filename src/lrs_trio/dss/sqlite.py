@@ -21,6 +21,7 @@ from lrs_trio.dss.migrations import Migration, bundled_migrations, migrate, refu
 from lrs_trio.dss.operations import (
     DeleteDirectory,
     DeleteLocks,
+    DeleteMedium,
     MediumRow,
     Operation,
     Outcome,
@@ -29,6 +30,7 @@ from lrs_trio.dss.operations import (
     ReplaceLock,
     TakeLock,
 )
+from lrs_trio.dss.refusals import not_accepted
 from lrs_trio.dss.sqlite_operations import READS, WRITES, Handler, read_readable_media
 from lrs_trio.errors import DssUnavailableError, LrsError
 from lrs_trio.model import LockOwner, ResourceId
@@ -56,7 +58,7 @@ _NOT_NOW: Final = (
 )
 """What an administrator, or a moment of patience, can mend without touching the daemon."""
 
-_LOCK_CHANGES: Final = frozenset({TakeLock, ReplaceLock, ReleaseLock, DeleteLocks, DeleteDirectory})
+_LOCK_CHANGES: Final = frozenset({TakeLock, ReplaceLock, ReleaseLock, DeleteLocks, DeleteDirectory, DeleteMedium})
 
 
 class SqliteHome:
@@ -204,7 +206,7 @@ class SqliteHome:
         except LrsError as error:
             return error
         except (apsw.ConstraintError, UnicodeEncodeError) as error:
-            return LrsError(errno.EINVAL, f"DSS {self._path} does not accept {operation}: {error}")
+            return not_accepted(self._path, operation, str(error))
 
     def _roll_back(self) -> None:
         # SQLite ends the transaction by itself after some errors.

@@ -6,8 +6,7 @@ caller undoes it.
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
 import apsw
@@ -15,11 +14,16 @@ import structlog
 
 from lrs_trio.dss.books import stats_to_json, strings_to_json, updated_medium
 from lrs_trio.dss.operations import (
+    AddDevice,
     AddDirectory,
+    AddMedia,
     AppendLog,
+    DeleteDevice,
     DeleteDirectory,
     DeleteLocks,
+    DeleteMedium,
     DeviceRow,
+    LoggedOperation,
     MediumRow,
     MediumUpdate,
     Operation,
@@ -27,6 +31,7 @@ from lrs_trio.dss.operations import (
     ReadDevices,
     ReadHealthLog,
     ReadLocks,
+    ReadLog,
     ReadMedia,
     ReadMedium,
     ReleaseLock,
@@ -35,8 +40,10 @@ from lrs_trio.dss.operations import (
     TakeLock,
     UpdateMedia,
 )
+from lrs_trio.dss.refusals import already_known, given_twice, in_use, unknown
 from lrs_trio.dss.sqlite_rows import (
     LOCK_COLUMNS,
+    LOG_COLUMNS,
     SELECT_DEVICES,
     SELECT_MEDIA,
     WHERE_DEVICE,
@@ -44,11 +51,12 @@ from lrs_trio.dss.sqlite_rows import (
     device_from_row,
     id_columns,
     lock_from_row,
+    logged_from_row,
     medium_from_row,
     stats_text,
 )
 from lrs_trio.errors import LrsError, describe
-from lrs_trio.model import Lock, LockOwner, LockType, Medium, ResourceId, lock_id
+from lrs_trio.model import Device, Lock, LockOwner, LockType, Medium, ResourceId, lock_id
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -73,8 +81,13 @@ def _read_device(db: apsw.Connection, operation: ReadDevice) -> DeviceRow | None
 def _read_media(db: apsw.Connection, operation: ReadMedia) -> tuple[MediumRow, ...]:
     family = None if operation.family is None else operation.family.label
     sql = f"{SELECT_MEDIA} WHERE (?1 IS NULL OR family = ?1)"
-    rows = map(medium_from_row, db.execute(sql, (family,)).fetchall())
-    return tuple(sorted(rows, key=lambda row: row.medium.id))
+    found = []
+    for row in db.execute(sql, (family,)).fetchall():
+        try:
+            found.append(medium_from_row(row))
+        except LrsError as error:
+            log.error("row left out", error=describe(error))
+    return tuple(sorted(found, key=lambda row: row.medium.id))
 
 
 def _read_medium(db: apsw.Connection, operation: ReadMedium) -> MediumRow | None:
@@ -133,11 +146,23 @@ def _set_device_status(db: apsw.Connection, operation: SetDeviceStatus) -> bool:
 
 
 def _add_directory(db: apsw.Connection, operation: AddDirectory) -> None:
-    device, medium = operation.device, operation.medium
-    if _read_device(db, ReadDevice(device.id)) is not None:
-        raise LrsError(errno.EEXIST, f"device {device.id} is in the DSS already; delete it first to add it anew")
-    if _read_medium(db, ReadMedium(medium.id)) is not None:
-        raise LrsError(errno.EEXIST, f"medium {medium.id} is in the DSS already; delete it first to add it anew")
+    _insert_device(db, operation.device)
+    _insert_media(db, (operation.medium,))
+
+
+def _add_device(db: apsw.Connection, operation: AddDevice) -> None:
+    _insert_device(db, operation.device)
+
+
+def _add_media(db: apsw.Connection, operation: AddMedia) -> None:
+    if refusal := given_twice(medium.id for medium in operation.media):
+        raise refusal
+    _insert_media(db, operation.media)
+
+
+def _insert_device(db: apsw.Connection, device: Device) -> None:
+    if _is_known(db, LockType.DEVICE, device.id):
+        raise already_known(LockType.DEVICE, device.id)
     db.execute(
         "INSERT INTO device (family, model, id, host, adm_status, path, library) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
@@ -150,46 +175,72 @@ def _add_directory(db: apsw.Connection, operation: AddDirectory) -> None:
             device.id.library,
         ),
     )
-    db.execute(
+
+
+def _insert_media(db: apsw.Connection, media: Sequence[Medium]) -> None:
+    for medium in media:
+        if _is_known(db, LockType.MEDIA, medium.id):
+            raise already_known(LockType.MEDIA, medium.id)
+    db.executemany(
         """
         INSERT INTO media (family, model, id, adm_status, fs_type, fs_label, address_type, fs_status, stats, tags,
                            put, get, "delete", library, groupings)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         """,
         (
-            medium.id.family.label,
-            medium.model,
-            medium.id.name,
-            medium.adm_status.value,
-            medium.fs_type.label,
-            medium.fs_label,
-            medium.address_type.label,
-            medium.fs_status.value,
-            stats_to_json(medium.stats, "{}", medium.id),
-            strings_to_json(medium.tags),
-            medium.put,
-            medium.get,
-            medium.delete,
-            medium.id.library,
-            strings_to_json(medium.groupings),
+            (
+                medium.id.family.label,
+                medium.model,
+                medium.id.name,
+                medium.adm_status.value,
+                medium.fs_type.label,
+                medium.fs_label,
+                medium.address_type.label,
+                medium.fs_status.value,
+                stats_to_json(medium.stats, "{}", medium.id),
+                strings_to_json(medium.tags),
+                medium.put,
+                medium.get,
+                medium.delete,
+                medium.id.library,
+                strings_to_json(medium.groupings),
+            )
+            for medium in media
         ),
     )
 
 
 def _delete_directory(db: apsw.Connection, operation: DeleteDirectory) -> None:
-    device, medium = operation.device, operation.medium
-    if _read_device(db, ReadDevice(device)) is None:
-        raise LrsError(errno.ENOENT, f"device {device} is not in the DSS; nothing was deleted")
-    for type_, resource in ((LockType.DEVICE, device), (LockType.MEDIA, medium)):
+    _delete(db, {LockType.DEVICE: operation.device, LockType.MEDIA: operation.medium})
+
+
+def _delete_device(db: apsw.Connection, operation: DeleteDevice) -> None:
+    _delete(db, {LockType.DEVICE: operation.id})
+
+
+def _delete_medium(db: apsw.Connection, operation: DeleteMedium) -> None:
+    _delete(db, {LockType.MEDIA: operation.id})
+
+
+def _delete(db: apsw.Connection, resources: Mapping[LockType, ResourceId]) -> None:
+    """Delete what a lock of each type would be on, if the first is there and nobody holds one."""
+    first, resource = next(iter(resources.items()))
+    if not _is_known(db, first, resource):
+        raise unknown(first, resource)
+    for type_, resource in resources.items():
         holder = _lock_on(db, type_, lock_id(resource))
         if holder is not None:
-            raise LrsError(
-                errno.EBUSY,
-                f"{type_.value} {resource} is in use, {holder.owner} holds a lock on it; "
-                "lock the directory so that the daemon lets go of it, then delete it",
-            )
-    db.execute("DELETE FROM device" + WHERE_DEVICE, id_columns(device))
-    db.execute("DELETE FROM media" + WHERE_MEDIUM, id_columns(medium))
+            raise in_use(resource, holder)
+    for type_, resource in resources.items():
+        db.execute(f"DELETE FROM {_TABLES[type_]}", id_columns(resource))
+
+
+def _is_known(db: apsw.Connection, type_: LockType, resource: ResourceId) -> bool:
+    return bool(db.execute(f"SELECT 1 FROM {_TABLES[type_]}", id_columns(resource)).fetchall())
+
+
+_TABLES: Final = {LockType.DEVICE: f"device {WHERE_DEVICE}", LockType.MEDIA: f"media {WHERE_MEDIUM}"}
+"""The row that a lock of a type is on."""
 
 
 # Locks
@@ -289,6 +340,13 @@ def _read_health_log(db: apsw.Connection, operation: ReadHealthLog) -> tuple[int
     return tuple(number for (number,) in rows)
 
 
+def _read_log(db: apsw.Connection, operation: ReadLog) -> tuple[LoggedOperation, ...]:
+    # What has the same time, to the millisecond, is in the order of insertion.
+    sql = f"SELECT {LOG_COLUMNS} FROM logs WHERE family = ? ORDER BY time DESC, rowid DESC LIMIT ?"
+    rows = db.execute(sql, (operation.family.label, operation.limit)).fetchall()
+    return tuple(map(logged_from_row, reversed(rows)))
+
+
 Handler = Callable[[apsw.Connection, Any], object]
 
 READS: Final[Mapping[type[Operation[Any]], Handler]] = {
@@ -298,6 +356,7 @@ READS: Final[Mapping[type[Operation[Any]], Handler]] = {
     ReadMedium: _read_medium,
     ReadLocks: _read_locks,
     ReadHealthLog: _read_health_log,
+    ReadLog: _read_log,
 }
 WRITES: Final[Mapping[type[Operation[Any]], Handler]] = {
     TakeLock: _take_lock,
@@ -307,6 +366,10 @@ WRITES: Final[Mapping[type[Operation[Any]], Handler]] = {
     UpdateMedia: _update_media,
     SetDeviceStatus: _set_device_status,
     AddDirectory: _add_directory,
+    AddDevice: _add_device,
+    AddMedia: _add_media,
     DeleteDirectory: _delete_directory,
+    DeleteDevice: _delete_device,
+    DeleteMedium: _delete_medium,
     AppendLog: _append_log,
 }

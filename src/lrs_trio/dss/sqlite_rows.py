@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final, cast
 
 from lrs_trio.dss.books import stats_from_json, strings_from_json
-from lrs_trio.dss.operations import DeviceRow, MediumRow
+from lrs_trio.dss.operations import DeviceRow, LoggedOperation, MediumRow
 from lrs_trio.model import (
     AddressType,
     AdmStatus,
@@ -36,6 +36,8 @@ SELECT family, media.id, library, fs_type, adm_status, fs_status, fs_label, addr
        groupings, put, get, "delete", {LOCK_COLUMNS}
 FROM media LEFT JOIN lock ON lock.type = 'media' AND lock.id = media.id || '_' || library
 """
+LOG_COLUMNS: Final = "family, device, medium, library, errno, cause, message, time"
+
 WHERE_DEVICE: Final = " WHERE family = ? AND device.id = ? AND library = ?"
 WHERE_MEDIUM: Final = " WHERE family = ? AND media.id = ? AND library = ?"
 
@@ -90,6 +92,19 @@ def medium_from_row(row: Row) -> MediumRow:
         bool(delete),
     )
     return MediumRow(medium, None if lock[0] is None else lock_from_row(lock))
+
+
+def logged_from_row(row: Row) -> LoggedOperation:
+    label, device, medium, library, errno, cause, message, time = row
+    family = Family.from_label(label)
+    return LoggedOperation(
+        ResourceId(family, device, library),
+        ResourceId(family, medium, library),
+        errno,
+        cause,
+        message,
+        seconds_from_text(time),
+    )
 
 
 def stats_text(row: Row) -> str:

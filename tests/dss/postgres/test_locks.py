@@ -10,8 +10,10 @@ import trio
 
 from lrs_trio.dss.group_commit import GroupCommit
 from lrs_trio.dss.operations import (
+    AddMedia,
     DeleteDirectory,
     DeleteLocks,
+    DeleteMedium,
     ReadDevices,
     ReadLocks,
     ReadMedium,
@@ -22,7 +24,7 @@ from lrs_trio.dss.operations import (
 from lrs_trio.errors import LrsError
 from lrs_trio.model import Family, Lock, LockOwner, LockType, ResourceId
 from lrs_trio.settings import DssSettings
-from tests.dss.samples import COMMAND, DAEMON, ELSEWHERE, HOST, device_id, directory, medium_id
+from tests.dss.samples import COMMAND, DAEMON, ELSEWHERE, HOST, device_id, directory, medium_id, tape, tape_id
 
 from .daemon import open_dss, until
 from .phobos_client import PhobosClient, media_key
@@ -241,6 +243,22 @@ async def test_a_directory_that_a_client_has_locked_is_not_deleted(
     client.execute("DELETE FROM lock")
     await dss.execute(DeleteDirectory(device_id(), medium_id()))
     assert await dss.execute(ReadDevices()) == ()
+    assert not client.locks()
+
+
+@pytest.mark.parametrize("weak", [False, True])
+@pytest.mark.parametrize("owner", [COMMAND, ELSEWHERE])
+async def test_a_medium_that_a_client_has_locked_or_reserved_is_not_deleted(
+    dss: GroupCommit, client: PhobosClient, owner: LockOwner, weak: bool
+) -> None:
+    await dss.execute(AddMedia((tape(),)))
+    client.lock(LockType.MEDIA, "P00001L8_legacy", owner, weak=weak)
+    with pytest.raises(LrsError, match=f"{owner} holds a lock"):
+        await dss.execute(DeleteMedium(tape_id()))
+    assert list(client.locks()) == [("media", "P00001L8_legacy")]
+    client.execute("DELETE FROM lock")
+    await dss.execute(DeleteMedium(tape_id()))
+    assert client.execute("SELECT * FROM media") == []
     assert not client.locks()
 
 

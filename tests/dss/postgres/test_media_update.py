@@ -98,6 +98,18 @@ async def test_figures_wait_for_a_client_while_the_rest_of_the_batch_goes_on(
     assert not dss.blockades
 
 
+@pytest.mark.parametrize("change", [{"add_loads": 1}, {"add_errors": 1}, {"last_load": 5}])
+async def test_the_counts_of_a_tape_wait_as_well(
+    settings: DssSettings, client: PhobosClient, change: dict[str, Any]
+) -> None:
+    async with open_postgres_home(settings, DAEMON) as home:
+        await home.commit([directory()])
+        client.lock(UPDATE, KEY, LIVING)
+        (blocked,) = await home.commit([update(**change)])
+    assert isinstance(blocked, Blocked)
+    assert not any(client.stats().values())
+
+
 async def test_only_the_figures_of_a_medium_wait(settings: DssSettings, client: PhobosClient) -> None:
     async with open_postgres_home(settings, DAEMON) as home:
         await home.commit([directory(path) for path in MEDIA])

@@ -14,12 +14,17 @@ import trio
 from benchmarks.postgres import Cluster
 from lrs_trio.dss.group_commit import GroupCommit
 from lrs_trio.dss.operations import (
+    AddDevice,
+    AddMedia,
     AppendLog,
+    LogEntry,
+    LoggedOperation,
     MediumUpdate,
     Operation,
     ReadDevice,
     ReadDevices,
     ReadHealthLog,
+    ReadLog,
     ReadMedium,
     ReleaseLock,
     SetDeviceStatus,
@@ -28,9 +33,9 @@ from lrs_trio.dss.operations import (
 )
 from lrs_trio.dss.postgres.schema import script
 from lrs_trio.errors import LrsError
-from lrs_trio.model import AdmStatus, LockOwner, LockType
+from lrs_trio.model import AdmStatus, Family, LockOwner, LockType, ResourceId
 from lrs_trio.settings import DssSettings
-from tests.dss.samples import DAEMON, HOST, LIBRARY, device_id, directory, log_entry, medium_id
+from tests.dss.samples import DAEMON, HOST, LIBRARY, device_id, directory, drive, log_entry, medium_id, tape, tape_id
 
 from .daemon import MEDIA, add_one, open_dss
 from .phobos_client import PhobosClient
@@ -54,6 +59,9 @@ WRITES: dict[str, Operation[Any]] = {
     "a message with a null": AppendLog(replace(log_entry(0), message='{"a": "\\u0000"}')),
     "a device with half a character": SetDeviceStatus(device_id(HALF), AdmStatus.FAILED),
     "a long path": directory(LONG),
+    "a drive with half a character": AddDevice(replace(drive(), path=HALF)),
+    "a long model": AddMedia((tape("P1"), replace(tape("P2"), model=LONG))),
+    "a medium with a null": AddMedia((tape("P1"), tape(NULL))),
 }
 READS: dict[str, Operation[Any]] = {
     "a medium with half a character to be read": ReadMedium(medium_id(HALF)),
@@ -113,6 +121,20 @@ async def test_what_is_refused_leaves_the_others_of_its_batch_alone(
     assert client.objects() == {"/srv/a": 0, "/srv/b": 0, "/srv/c": counted, "/srv/d": counted}
     assert not client.locks()
     assert [row["state"] for row in client.sessions()] == ["idle"]
+
+
+async def test_log_rows_of_others_are_read_however_little_they_say(dss: GroupCommit, client: PhobosClient) -> None:
+    client.execute("INSERT INTO logs (family, errno, library, time) VALUES ('tape', -5, 'legacy', NULL)")
+    await dss.execute(AppendLog(LogEntry(drive().id, "P00001L8", 0, "Device load", "{}")))
+    client.execute(
+        "INSERT INTO logs (family, device, medium, errno, cause, message, library) "
+        "VALUES ('tape', '', '', 0, 'Library scan', '[1]', 'legacy')"
+    )
+    unsaid = ResourceId(Family.TAPE, "", LIBRARY)
+    oldest, own, newest = await dss.execute(ReadLog(Family.TAPE))
+    assert oldest == LoggedOperation(unsaid, unsaid, -5, "", "{}", 0.0)
+    assert (own.device, own.medium, own.cause) == (drive().id, tape_id(), "Device load")
+    assert newest == LoggedOperation(unsaid, unsaid, 0, "Library scan", "[1]", newest.time)
 
 
 async def test_rights_that_are_missing_cost_what_needs_them(settings: DssSettings, client: PhobosClient) -> None:

@@ -12,9 +12,13 @@ import pytest
 from benchmarks.postgres import Cluster
 from lrs_trio.dss.homes import open_daemon_home
 from lrs_trio.dss.operations import (
+    AddDevice,
+    AddMedia,
     AppendLog,
+    DeleteDevice,
     DeleteDirectory,
     DeleteLocks,
+    DeleteMedium,
     MediumUpdate,
     Operation,
     ReadChangedMedia,
@@ -22,6 +26,7 @@ from lrs_trio.dss.operations import (
     ReadDevices,
     ReadHealthLog,
     ReadLocks,
+    ReadLog,
     ReadMedia,
     ReadMedium,
     ReleaseLock,
@@ -33,7 +38,19 @@ from lrs_trio.dss.operations import (
 from lrs_trio.dss.postgres.operations import HANDLERS
 from lrs_trio.model import AdmStatus, Family, Lock, LockOwner, LockType
 from lrs_trio.settings import DssSettings
-from tests.dss.samples import COMMAND, DAEMON, HOST, LIBRARY, device_id, directory, log_entry, medium_id
+from tests.dss.samples import (
+    COMMAND,
+    DAEMON,
+    HOST,
+    LIBRARY,
+    device_id,
+    directory,
+    drive,
+    log_entry,
+    medium_id,
+    tape,
+    tape_id,
+)
 
 DOCS = Path(__file__).parents[3] / "docs" / "dss.md"
 
@@ -79,6 +96,9 @@ async def test_the_documented_rights_are_enough(settings: DssSettings) -> None:
             ReadMedium(medium_id()),
             ReadChangedMedia((medium_id(),), DAEMON),
             ReadHealthLog(LIBRARY, Family.DIR, device=device_id().name),
+            ReadLog(Family.DIR),
         )
         await commit(DeleteDirectory(device_id(), medium_id()))
+        await commit(AddDevice(drive()), AddMedia((tape(),)))
+        await commit(DeleteDevice(drive().id), DeleteMedium(tape_id()))
     assert done == set(HANDLERS)

@@ -7,7 +7,7 @@ anybody may delete it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from lrs_trio.dss.operations import DeleteLocks, Outcome, ReadLocks, ReleaseLock, ReplaceLock, TakeLock
 from lrs_trio.dss.postgres.rows import LOCK_COLUMNS, LOCK_TYPES, TAKEN, lock_from_row
@@ -19,7 +19,7 @@ Key = tuple[LockType, str]
 
 _SAME_ROW: Final = f"""
 lock.type = known.type::lock_type AND lock.id = known.id AND lock.hostname = known.hostname
-AND lock.owner = known.owner AND abs({TAKEN} - known.taken) < 0.0005
+AND lock.owner = known.owner::int AND abs({TAKEN} - known.taken::float8) < 0.0005
 """
 """A lock is known by its key, its owner and when it was taken: a new one of the same owner differs."""
 
@@ -70,8 +70,8 @@ async def _take(transaction: Transaction, wanted: dict[Key, LockOwner]) -> dict[
         rows = await transaction.connection.fetch(
             """
             INSERT INTO lock (type, id, hostname, owner, is_weak)
-            SELECT wanted.type::lock_type, wanted.id, wanted.hostname, wanted.owner, false
-            FROM unnest($1::text[], $2::text[], $3::text[], $4::int[]) AS wanted (type, id, hostname, owner)
+            SELECT wanted.type::lock_type, wanted.id, wanted.hostname, wanted.owner::int, false
+            FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS wanted (type, id, hostname, owner)
             ORDER BY wanted.type, wanted.id
             ON CONFLICT (type, id) DO UPDATE SET timestamp = now(), owner = excluded.owner, is_weak = false
             WHERE lock.is_weak AND lock.hostname = excluded.hostname
@@ -79,7 +79,7 @@ async def _take(transaction: Transaction, wanted: dict[Key, LockOwner]) -> dict[
             """,
             *_key_columns(list(open_)),
             [owner.host for owner in open_.values()],
-            [owner.pid for owner in open_.values()],
+            [str(owner.pid) for owner in open_.values()],
         )
         outcomes |= {(LockType(row["type"]), row["id"]): None for row in rows}
         missing = [key for key in open_ if key not in outcomes]
@@ -101,15 +101,15 @@ async def replace_locks(transaction: Transaction, operations: Sequence[ReplaceLo
 async def _replace(transaction: Transaction, pairs: Sequence[tuple[Lock, LockOwner]]) -> set[Key]:
     rows = await transaction.connection.fetch(
         f"""
-        UPDATE lock SET hostname = known.new_hostname, owner = known.new_owner, timestamp = now(), is_weak = false
-        FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::float8[], $6::text[], $7::int[])
+        UPDATE lock SET hostname = known.new_hostname, owner = known.new_owner::int, timestamp = now(), is_weak = false
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
              AS known (type, id, hostname, owner, taken, new_hostname, new_owner)
         WHERE {_SAME_ROW}
         RETURNING lock.type::text, lock.id
         """,
         *_row_columns(transaction, [expected for expected, _ in pairs]),
         [owner.host for _, owner in pairs],
-        [owner.pid for _, owner in pairs],
+        [str(owner.pid) for _, owner in pairs],
     )
     return {(LockType(row["type"]), row["id"]) for row in rows}
 
@@ -121,14 +121,14 @@ async def release_locks(transaction: Transaction, operations: Sequence[ReleaseLo
         rows = await transaction.connection.fetch(
             """
             DELETE FROM lock
-            USING unnest($1::text[], $2::text[], $3::text[], $4::int[]) AS known (type, id, hostname, owner)
+            USING unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS known (type, id, hostname, owner)
             WHERE lock.type = known.type::lock_type AND lock.id = known.id
-                  AND (lock.is_weak OR (lock.hostname = known.hostname AND lock.owner = known.owner))
+                  AND (lock.is_weak OR (lock.hostname = known.hostname AND lock.owner = known.owner::int))
             RETURNING lock.type::text, lock.id
             """,
             *_key_columns(list(places)),
             [owner.host for owner in owners],
-            [owner.pid for owner in owners],
+            [str(owner.pid) for owner in owners],
         )
         deleted = {(LockType(row["type"]), row["id"]) for row in rows}
         outcomes.update({place: key in deleted for key, place in places.items()})
@@ -143,7 +143,7 @@ async def _delete(transaction: Transaction, locks: Sequence[Lock]) -> int:
     rows = await transaction.connection.fetch(
         f"""
         DELETE FROM lock
-        USING unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::float8[])
+        USING unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
               AS known (type, id, hostname, owner, taken)
         WHERE {_SAME_ROW}
         RETURNING 1
@@ -202,11 +202,11 @@ def _key_columns(keys: Sequence[Key]) -> tuple[list[str], list[str]]:
     return [type_.value for type_, _ in keys], [id_ for _, id_ in keys]
 
 
-def _row_columns(transaction: Transaction, locks: Sequence[Lock]) -> tuple[list[Any], ...]:
+def _row_columns(transaction: Transaction, locks: Sequence[Lock]) -> tuple[list[str], ...]:
     return (
         [lock.type.value for lock in locks],
         [lock.id for lock in locks],
         [lock.owner.host for lock in locks],
-        [lock.owner.pid for lock in locks],
-        [lock.timestamp - transaction.clock_offset for lock in locks],
+        [str(lock.owner.pid) for lock in locks],
+        [str(lock.timestamp - transaction.clock_offset) for lock in locks],
     )

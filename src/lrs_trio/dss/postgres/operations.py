@@ -16,12 +16,17 @@ import structlog
 
 from lrs_trio.dss.books import stats_to_json, strings_to_json
 from lrs_trio.dss.operations import (
+    AddDevice,
     AddDirectory,
+    AddMedia,
     AppendLog,
+    DeleteDevice,
     DeleteDirectory,
     DeleteLocks,
+    DeleteMedium,
     DeviceRow,
     LogEntry,
+    LoggedOperation,
     MediumRow,
     Operation,
     Outcome,
@@ -30,6 +35,7 @@ from lrs_trio.dss.operations import (
     ReadDevices,
     ReadHealthLog,
     ReadLocks,
+    ReadLog,
     ReadMedia,
     ReadMedium,
     ReleaseLock,
@@ -49,16 +55,21 @@ from lrs_trio.dss.postgres.locks import (
 )
 from lrs_trio.dss.postgres.rows import (
     DEVICES_WITH_LOCKS,
+    IS_WANTED,
+    JOIN_WANTED_MEDIA,
+    LOG_COLUMNS,
     MEDIA_WITH_LOCKS,
     device_from_row,
     id_from_row,
     key_columns,
+    logged_from_row,
     medium_row_from_row,
 )
 from lrs_trio.dss.postgres.transaction import Transaction
 from lrs_trio.dss.postgres.updates import update_media
+from lrs_trio.dss.refusals import already_known, given_twice, in_use, unknown
 from lrs_trio.errors import LrsError, describe
-from lrs_trio.model import LockType, ResourceId
+from lrs_trio.model import Device, LockType, Medium, ResourceId
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -133,11 +144,7 @@ async def _media(transaction: Transaction, operation: ReadMedia) -> tuple[Medium
 
 async def _read_medium(transaction: Transaction, operations: Sequence[ReadMedium]) -> list[Outcome]:
     rows = await transaction.connection.fetch(
-        f"""
-        {MEDIA_WITH_LOCKS}
-        JOIN unnest($1::text[], $2::text[], $3::text[]) AS wanted (family, id, library)
-             ON media.family = wanted.family::dev_family AND media.id = wanted.id AND media.library = wanted.library
-        """,
+        f"{MEDIA_WITH_LOCKS} {JOIN_WANTED_MEDIA}",
         *key_columns(operation.id for operation in operations),
     )
     by_id = {id_from_row(row): row for row in rows}
@@ -158,7 +165,7 @@ async def _changed_media(transaction: Transaction, operation: ReadChangedMedia) 
         f"""
         {MEDIA_WITH_LOCKS}
         JOIN unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS wanted (family, id, library, version)
-             ON media.family = wanted.family::dev_family AND media.id = wanted.id AND media.library = wanted.library
+             ON {IS_WANTED}
         WHERE media.xmin::text IS DISTINCT FROM wanted.version
               OR lock.hostname IS DISTINCT FROM $5 OR lock.owner IS DISTINCT FROM $6
         """,
@@ -209,6 +216,22 @@ async def _health_log(transaction: Transaction, operation: ReadHealthLog) -> tup
     return tuple(row["errno"] for row in rows)
 
 
+async def _read_log(transaction: Transaction, operations: Sequence[ReadLog]) -> list[Outcome]:
+    return [await _log(transaction, operation) for operation in operations]
+
+
+async def _log(transaction: Transaction, operation: ReadLog) -> tuple[LoggedOperation, ...]:
+    rows = await transaction.connection.fetch(
+        f"""
+        SELECT {LOG_COLUMNS} FROM logs WHERE family = $1::text::dev_family
+        ORDER BY time DESC NULLS LAST, uuid DESC LIMIT $2
+        """,
+        operation.family.label,
+        operation.limit,
+    )
+    return tuple(logged_from_row(row, transaction.clock_offset) for row in reversed(rows))
+
+
 # Writing
 
 
@@ -234,14 +257,14 @@ async def _append_log(transaction: Transaction, operations: Sequence[AppendLog])
     await transaction.connection.execute(
         """
         INSERT INTO logs (family, device, library, medium, errno, cause, message, time)
-        SELECT new.family::dev_family, new.device, new.library, new.medium, new.errno, new.cause::operation_type,
+        SELECT new.family::dev_family, new.device, new.library, new.medium, new.errno::int, new.cause::operation_type,
                new.message::jsonb, clock_timestamp()
-        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::text[])
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
              AS new (family, device, library, medium, errno, cause, message)
         """,
         *key_columns(entry.device for entry in entries),
         [entry.medium for entry in entries],
-        [entry.errno for entry in entries],
+        [str(entry.errno) for entry in entries],
         [entry.cause for entry in entries],
         [entry.message for entry in entries],
     )
@@ -259,93 +282,133 @@ def _choking(entry: LogEntry) -> LrsError | None:
     return LrsError(errno.EINVAL, f"{entry}: its errno must be 0 or negative, its message a JSON object")
 
 
+async def _add_devices(transaction: Transaction, operations: Sequence[AddDevice]) -> list[Outcome]:
+    return [await _add(transaction, (operation.device,), ()) for operation in operations]
+
+
+async def _add_media(transaction: Transaction, operations: Sequence[AddMedia]) -> list[Outcome]:
+    return [await _add(transaction, (), operation.media) for operation in operations]
+
+
 async def _add_directories(transaction: Transaction, operations: Sequence[AddDirectory]) -> list[Outcome]:
-    return [await _add_directory(transaction, operation) for operation in operations]
+    return [await _add(transaction, (operation.device,), (operation.medium,)) for operation in operations]
 
 
-async def _add_directory(transaction: Transaction, operation: AddDirectory) -> Outcome:
-    device, medium = operation.device, operation.medium
-    connection = transaction.connection
-    for kind, id_ in (("device", device.id), ("media", medium.id)):
-        known = await connection.fetchval(
-            f"SELECT 1 FROM {kind} WHERE family = $1::text::dev_family AND id = $2 AND library = $3",
-            *_key(id_),
-        )
-        if known is not None:
-            name = "medium" if kind == "media" else kind
-            return LrsError(errno.EEXIST, f"{name} {id_} is in the DSS already; delete it first to add it anew")
-    await connection.execute(
-        """
-        INSERT INTO device (family, id, library, model, host, adm_status, path)
-        VALUES ($1::text::dev_family, $2, $3, $4, $5, $6::text::adm_status, $7)
-        """,
-        *_key(device.id),
-        device.model,
-        device.host,
-        device.adm_status.value,
-        device.path,
-    )
-    await connection.execute(
-        """
-        INSERT INTO media (family, id, library, model, adm_status, fs_type, fs_label, address_type, fs_status,
-                           stats, tags, groupings, put, get, delete)
-        VALUES ($1::text::dev_family, $2, $3, $4, $5::text::adm_status, $6::text::fs_type, $7,
-                $8::text::address_type, $9::text::fs_status, $10::text::jsonb, $11::text::jsonb, $12::text::jsonb,
-                $13, $14, $15)
-        """,
-        *_key(medium.id),
-        medium.model,
-        medium.adm_status.value,
-        medium.fs_type.label,
-        medium.fs_label,
-        medium.address_type.label,
-        medium.fs_status.value,
-        stats_to_json(medium.stats, "{}", medium.id),
-        strings_to_json(medium.tags),
-        strings_to_json(medium.groupings),
-        medium.put,
-        medium.get,
-        medium.delete,
-    )
+async def _add(transaction: Transaction, devices: Sequence[Device], media: Sequence[Medium]) -> LrsError | None:
+    """All of them or, if one is known, none."""
+    if refusal := given_twice(medium.id for medium in media):
+        return refusal
+    for type_, additions in ((LockType.DEVICE, devices), (LockType.MEDIA, media)):
+        if known := await _known(transaction, type_, [addition.id for addition in additions]):
+            return already_known(type_, known[0])
+    await _insert_devices(transaction, devices)
+    await _insert_media(transaction, media)
     return None
 
 
-async def _delete_directories(transaction: Transaction, operations: Sequence[DeleteDirectory]) -> list[Outcome]:
-    return [await _delete_directory(transaction, operation) for operation in operations]
-
-
-async def _delete_directory(transaction: Transaction, operation: DeleteDirectory) -> Outcome:
-    """The locks are taken while the rows go: no daemon can adopt what is being deleted."""
-    connection = transaction.connection
-    known = await connection.fetchval(
-        "SELECT 1 FROM device WHERE family = $1::text::dev_family AND id = $2 AND library = $3",
-        *_key(operation.device),
+async def _known(transaction: Transaction, type_: LockType, wanted: Sequence[ResourceId]) -> list[ResourceId]:
+    """Those of `wanted` that are there, in their order."""
+    rows = await transaction.connection.fetch(
+        f"""
+        SELECT known.family::text, known.id, known.library
+        FROM {_TABLES[type_]} AS known
+             JOIN unnest($1::text[], $2::text[], $3::text[]) AS wanted (family, id, library)
+             ON known.family = wanted.family::dev_family AND known.id = wanted.id AND known.library = wanted.library
+        """,
+        *key_columns(wanted),
     )
-    if known is None:
-        return LrsError(errno.ENOENT, f"device {operation.device} is not in the DSS; nothing was deleted")
-    locks = ((LockType.DEVICE, operation.device), (LockType.MEDIA, operation.medium))
+    known = set(map(id_from_row, rows))
+    return [resource for resource in wanted if resource in known]
+
+
+async def _insert_devices(transaction: Transaction, devices: Sequence[Device]) -> None:
+    await transaction.connection.execute(
+        """
+        INSERT INTO device (family, id, library, model, host, adm_status, path)
+        SELECT new.family::dev_family, new.id, new.library, new.model, new.host, new.adm_status::adm_status, new.path
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+             AS new (family, id, library, model, host, adm_status, path)
+        """,
+        *key_columns(device.id for device in devices),
+        [device.model for device in devices],
+        [device.host for device in devices],
+        [device.adm_status.value for device in devices],
+        [device.path for device in devices],
+    )
+
+
+async def _insert_media(transaction: Transaction, media: Sequence[Medium]) -> None:
+    await transaction.connection.execute(
+        """
+        INSERT INTO media (family, id, library, model, adm_status, fs_type, fs_label, address_type, fs_status,
+                           stats, tags, groupings, put, get, delete)
+        SELECT new.family::dev_family, new.id, new.library, new.model, new.adm_status::adm_status,
+               new.fs_type::fs_type, new.fs_label, new.address_type::address_type, new.fs_status::fs_status,
+               new.stats::jsonb, new.tags::jsonb, new.groupings::jsonb, new.put::bool, new.get::bool, new.delete::bool
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+                    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[])
+             AS new (family, id, library, model, adm_status, fs_type, fs_label, address_type, fs_status, stats, tags,
+                     groupings, put, get, delete)
+        """,
+        *key_columns(medium.id for medium in media),
+        [medium.model for medium in media],
+        [medium.adm_status.value for medium in media],
+        [medium.fs_type.label for medium in media],
+        [medium.fs_label for medium in media],
+        [medium.address_type.label for medium in media],
+        [medium.fs_status.value for medium in media],
+        [stats_to_json(medium.stats, "{}", medium.id) for medium in media],
+        [strings_to_json(medium.tags) for medium in media],
+        [strings_to_json(medium.groupings) for medium in media],
+        [str(medium.put) for medium in media],
+        [str(medium.get) for medium in media],
+        [str(medium.delete) for medium in media],
+    )
+
+
+async def _delete_devices(transaction: Transaction, operations: Sequence[DeleteDevice]) -> list[Outcome]:
+    return [await _delete(transaction, {LockType.DEVICE: operation.id}) for operation in operations]
+
+
+async def _delete_media(transaction: Transaction, operations: Sequence[DeleteMedium]) -> list[Outcome]:
+    return [await _delete(transaction, {LockType.MEDIA: operation.id}) for operation in operations]
+
+
+async def _delete_directories(transaction: Transaction, operations: Sequence[DeleteDirectory]) -> list[Outcome]:
+    return [
+        await _delete(transaction, {LockType.DEVICE: operation.device, LockType.MEDIA: operation.medium})
+        for operation in operations
+    ]
+
+
+async def _delete(transaction: Transaction, resources: Mapping[LockType, ResourceId]) -> LrsError | None:
+    """Delete what a lock of each type would be on, if the first is there.
+
+    The locks are taken while the rows go: no daemon can adopt what is being deleted.
+    """
+    first, resource = next(iter(resources.items()))
+    if not await _known(transaction, first, [resource]):
+        return unknown(first, resource)
     held: list[tuple[LockType, ResourceId]] = []
-    for type_, resource in locks:
+    for type_, resource in resources.items():
         holder = await hold(transaction, type_, resource)
         if holder is not None:
             await let_go(transaction, held)
-            return LrsError(
-                errno.EBUSY,
-                f"{type_.value} {resource} is in use, {holder.owner} holds a lock on it; "
-                "lock the directory so that the daemon lets go of it, then delete it",
-            )
+            return in_use(resource, holder)
         held.append((type_, resource))
-    for table, resource in (("device", operation.device), ("media", operation.medium)):
-        await connection.execute(
-            f"DELETE FROM {table} WHERE family = $1::text::dev_family AND id = $2 AND library = $3", *_key(resource)
+    for type_, resource in held:
+        await transaction.connection.execute(
+            f"DELETE FROM {_TABLES[type_]} WHERE family = $1::text::dev_family AND id = $2 AND library = $3",
+            resource.family.label,
+            resource.name,
+            resource.library,
         )
     await let_go(transaction, held)
     return None
 
 
-def _key(resource: ResourceId) -> tuple[str, str, str]:
-    return resource.family.label, resource.name, resource.library
-
+_TABLES: Final = {LockType.DEVICE: "device", LockType.MEDIA: "media"}
+"""Where that is which a lock of a type is on."""
 
 HANDLERS: Final[Mapping[type[Operation[Any]], Handler]] = {
     TakeLock: take_locks,
@@ -354,7 +417,11 @@ HANDLERS: Final[Mapping[type[Operation[Any]], Handler]] = {
     SetDeviceStatus: _set_device_status,
     AppendLog: _append_log,
     AddDirectory: _add_directories,
+    AddDevice: _add_devices,
+    AddMedia: _add_media,
     DeleteDirectory: _delete_directories,
+    DeleteDevice: _delete_devices,
+    DeleteMedium: _delete_media,
     ReleaseLock: release_locks,
     DeleteLocks: delete_locks,
     ReadDevices: _read_devices,
@@ -364,7 +431,10 @@ HANDLERS: Final[Mapping[type[Operation[Any]], Handler]] = {
     ReadChangedMedia: _read_changed_media,
     ReadLocks: read_locks,
     ReadHealthLog: _read_health_log,
+    ReadLog: _read_log,
 }
 """In the order in which the kinds are done: writes first, so that reads see them."""
 
-READS: Final = frozenset({ReadDevices, ReadDevice, ReadMedia, ReadMedium, ReadChangedMedia, ReadLocks, ReadHealthLog})
+READS: Final = frozenset(
+    {ReadDevices, ReadDevice, ReadMedia, ReadMedium, ReadChangedMedia, ReadLocks, ReadHealthLog, ReadLog}
+)

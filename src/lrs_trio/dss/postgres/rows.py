@@ -13,7 +13,7 @@ from typing import Final
 import asyncpg
 
 from lrs_trio.dss.books import stats_from_json, strings_from_json
-from lrs_trio.dss.operations import DeviceRow, MediumRow
+from lrs_trio.dss.operations import DeviceRow, LoggedOperation, MediumRow
 from lrs_trio.errors import LrsError
 from lrs_trio.model import (
     AddressType,
@@ -30,21 +30,23 @@ from lrs_trio.model import (
 )
 
 
-def _epoch(column: str) -> str:
+def epoch(column: str) -> str:
+    """The time in `column`, in seconds since the epoch by the server's clock."""
     return f"extract(epoch FROM {column} AT TIME ZONE current_setting('TimeZone'))::float8"
 
 
 LOCK_TYPES: Final = [type_.value for type_ in LockType]
 
-TAKEN: Final = f"coalesce({_epoch('lock.timestamp')}, 0)"
+TAKEN: Final = f"coalesce({epoch('lock.timestamp')}, 0)"
 """When a lock was taken; one without a time was taken long ago."""
 
 LOCK_COLUMNS: Final = f"""
 lock.type::text AS lock_type, lock.id AS lock_id, lock.hostname, lock.owner, {TAKEN} AS taken, lock.is_weak,
-{_epoch("lock.last_locate")} AS last_locate
+{epoch("lock.last_locate")} AS last_locate
 """
 
-# Enumerations and JSON as text: asyncpg would ask the server about each of these types on each new connection.
+# Enumerations and JSON as text, and no arrays but those of text: asyncpg would ask the server about each other type on
+# each new connection.
 DEVICE_COLUMNS: Final = """
 device.family::text, device.id, device.library, device.host, device.path, device.adm_status::text, device.model
 """
@@ -53,6 +55,18 @@ media.family::text, media.id, media.library, media.fs_type::text, media.adm_stat
 media.fs_label, media.address_type::text, media.model, media.stats::text, media.tags::text, media.groupings::text,
 media.put, media.get, media.delete, media.xmin::text AS version
 """
+LOG_COLUMNS: Final = f"""
+family::text, coalesce(device, '') AS device, coalesce(medium, '') AS medium, library, errno,
+coalesce(cause::text, '') AS cause, coalesce(message::text, '{{}}') AS message, {epoch("time")} AS time
+"""
+IS_WANTED: Final = """
+media.family = wanted.family::dev_family AND media.id = wanted.id AND media.library = wanted.library
+"""
+JOIN_WANTED_MEDIA: Final = f"""
+JOIN unnest($1::text[], $2::text[], $3::text[]) AS wanted (family, id, library) ON {IS_WANTED}
+"""
+"""The media of `key_columns`."""
+
 DEVICES_WITH_LOCKS: Final = f"""
 SELECT {DEVICE_COLUMNS}, {LOCK_COLUMNS}
 FROM device LEFT JOIN lock ON lock.type = 'device' AND lock.id = device.id || '_' || device.library
@@ -129,6 +143,19 @@ def medium_from_row(row: asyncpg.Record) -> Medium:
         bool(row["put"]),
         bool(row["get"]),
         bool(row["delete"]),
+    )
+
+
+def logged_from_row(row: asyncpg.Record, clock_offset: float) -> LoggedOperation:
+    """A row without a time was written long ago."""
+    family, library = Family.from_label(row["family"]), row["library"]
+    return LoggedOperation(
+        ResourceId(family, row["device"], library),
+        ResourceId(family, row["medium"], library),
+        row["errno"],
+        row["cause"],
+        row["message"],
+        0.0 if row["time"] is None else row["time"] + clock_offset,
     )
 
 

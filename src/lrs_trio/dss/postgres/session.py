@@ -44,10 +44,11 @@ from lrs_trio.dss.postgres.doubt import (
 )
 from lrs_trio.dss.postgres.operations import READS, execute
 from lrs_trio.dss.postgres.presence import claim_presence, session_name
-from lrs_trio.dss.postgres.rows import MEDIUM_COLUMNS, id_from_row, key_columns, medium_from_row
+from lrs_trio.dss.postgres.rows import JOIN_WANTED_MEDIA, MEDIUM_COLUMNS, id_from_row, key_columns, medium_from_row
 from lrs_trio.dss.postgres.schema import check_version
 from lrs_trio.dss.postgres.transaction import NUMBER_COLUMNS, Number, Transaction
 from lrs_trio.dss.recovery import StartTimeOf
+from lrs_trio.dss.refusals import not_accepted
 from lrs_trio.errors import CommitInDoubtError, DssUnavailableError, LrsError, describe
 from lrs_trio.model import LockOwner, Medium, ResourceId
 
@@ -221,7 +222,7 @@ class Session:
             if not is_refusal(error):
                 raise
             await connection.execute("ROLLBACK TO operation; RELEASE operation")
-            return LrsError(errno.EINVAL, f"DSS {self.shown} does not accept {operation}: {reason(error)}")
+            return not_accepted(self.shown, operation, reason(error))
         await connection.execute("RELEASE operation")
         transaction.keep(attempt)
         return outcome
@@ -360,14 +361,7 @@ async def _ask_fate(connection: asyncpg.Connection, xid: str) -> Fate:
 
 async def _media(connection: asyncpg.Connection, media: Any) -> dict[ResourceId, Medium]:
     """The rows of `media` as they are now, those that can be read."""
-    rows = await connection.fetch(
-        f"""
-        SELECT {MEDIUM_COLUMNS}
-        FROM media JOIN unnest($1::text[], $2::text[], $3::text[]) AS wanted (family, id, library)
-             ON media.family = wanted.family::dev_family AND media.id = wanted.id AND media.library = wanted.library
-        """,
-        *key_columns(media),
-    )
+    rows = await connection.fetch(f"SELECT {MEDIUM_COLUMNS} FROM media {JOIN_WANTED_MEDIA}", *key_columns(media))
     found = {}
     for row in rows:
         try:

@@ -16,7 +16,7 @@ import structlog
 from lrs_trio.dss.books import stats_to_json, strings_to_json, updated_medium
 from lrs_trio.dss.operations import Blocked, MediumUpdate, Outcome, UpdateMedia
 from lrs_trio.dss.postgres.locks import locks_on
-from lrs_trio.dss.postgres.rows import MEDIUM_COLUMNS, id_from_row, key_columns, medium_from_row
+from lrs_trio.dss.postgres.rows import IS_WANTED, MEDIUM_COLUMNS, id_from_row, key_columns, medium_from_row
 from lrs_trio.dss.postgres.transaction import NUMBER_COLUMNS, Number, Transaction
 from lrs_trio.dss.recovery import Standing, standing_of
 from lrs_trio.errors import LrsError
@@ -58,9 +58,15 @@ async def update_media(transaction: Transaction, operations: Sequence[UpdateMedi
 
 
 def _changes_figures(update: MediumUpdate) -> bool:
-    added = update.add_objects or update.add_logical
-    figures = (update.set_objects, update.set_logical, update.phys_spc_used, update.phys_spc_free)
-    return bool(added) or any(figure is not None for figure in figures)
+    added = (update.add_objects, update.add_logical, update.add_loads, update.add_errors)
+    figures = (
+        update.set_objects,
+        update.set_logical,
+        update.phys_spc_used,
+        update.phys_spc_free,
+        update.last_load,
+    )
+    return any(added) or any(figure is not None for figure in figures)
 
 
 def _blocked(operation: UpdateMedia, hold: _Hold) -> Blocked | None:
@@ -128,8 +134,7 @@ async def _read(
         ), found AS (
             SELECT {MEDIUM_COLUMNS}, wanted.place
             FROM wanted
-                 JOIN media ON media.family = wanted.family::dev_family AND media.id = wanted.id
-                               AND media.library = wanted.library
+                 JOIN media ON {IS_WANTED}
             WHERE (SELECT count(*) FROM held) >= 0
             ORDER BY media.family, media.id, media.library
             FOR UPDATE OF media
@@ -185,10 +190,10 @@ async def _write(transaction: Transaction, rows: Sequence[_Row], locks: Collecti
             fs_status = coalesce(new.fs_status::fs_status, media.fs_status),
             fs_label = coalesce(new.fs_label, media.fs_label), stats = coalesce(new.stats::jsonb, media.stats),
             tags = coalesce(new.tags::jsonb, media.tags), groupings = coalesce(new.groupings::jsonb, media.groupings),
-            put = coalesce(new.put, media.put), get = coalesce(new.get, media.get),
-            delete = coalesce(new.delete, media.delete)
+            put = coalesce(new.put::bool, media.put), get = coalesce(new.get::bool, media.get),
+            delete = coalesce(new.delete::bool, media.delete)
         FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-                    $10::text[], $11::bool[], $12::bool[], $13::bool[])
+                    $10::text[], $11::text[], $12::text[], $13::text[])
              AS new (family, id, library, adm_status, fs_status, fs_label, stats, tags, groupings, put, get, delete)
         WHERE media.family = new.family::dev_family AND media.id = new.id AND media.library = new.library
         RETURNING media.family::text, media.id, media.library, media.xmin::text AS version, {NUMBER_COLUMNS}
@@ -219,9 +224,9 @@ def _columns(rows: Sequence[_Row]) -> tuple[Sequence[object], ...]:
             strings_to_json(row.medium.groupings) if row.medium.groupings != row.found.groupings else None
             for row in rows
         ],
-        [row.medium.put if row.medium.put != row.found.put else None for row in rows],
-        [row.medium.get if row.medium.get != row.found.get else None for row in rows],
-        [row.medium.delete if row.medium.delete != row.found.delete else None for row in rows],
+        [str(row.medium.put) if row.medium.put != row.found.put else None for row in rows],
+        [str(row.medium.get) if row.medium.get != row.found.get else None for row in rows],
+        [str(row.medium.delete) if row.medium.delete != row.found.delete else None for row in rows],
     )
 
 
