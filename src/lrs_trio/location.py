@@ -50,7 +50,7 @@ def read_toml(file: Path) -> dict[str, object]:
 
 
 def settings_in(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...], str]]:
-    """Each setting of the environment, as (variable, key, text): LRS_SERVER__SOCKET is ("server", "socket").
+    """Each setting of the environment, as (variable, key, text): LRS_SERVER__SOCKET is ("SERVER", "SOCKET").
 
     LRS_CONFIG names the settings file, and LRS_ROOT, LRS_ROOT_1... are what `lrs exec` tells the command
     that it runs: those are no settings.
@@ -59,7 +59,7 @@ def settings_in(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ..
         upper = name.upper()
         if not upper.startswith(_PREFIX) or upper in ("LRS_CONFIG", "LRS_ROOT") or upper.startswith("LRS_ROOT_"):
             continue
-        yield name, tuple(name[len(_PREFIX) :].lower().split("__")), environ[name]
+        yield name, tuple(name[len(_PREFIX) :].split("__")), environ[name]
 
 
 def checked_socket(value: object) -> Path:
@@ -88,7 +88,7 @@ def socket_path(path: Path | None, environ: Mapping[str, str]) -> Path:
     """
     source, value = "", None
     for variable, key, text in settings_in(environ):
-        if key == ("server", "socket"):
+        if tuple(map(str.lower, key)) == ("server", "socket"):
             source, value = variable, text
     if value is None and (file := config_file(path, environ)) is not None:
         server = read_toml(file).get("server")

@@ -1,32 +1,31 @@
-"""What a site can set: the keys, their defaults, what is allowed, and how they are read.
+"""What a site can set: the keys, their defaults, and what is allowed.
 
-Defaults are overridden by the settings file, that by the environment, that by the command line. The
-models are frozen; the description of a field says what is allowed, in the words an error message uses.
+The models are frozen; the description of a field says what is allowed, in the words an error message uses.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import reprlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
-
-from lrs_trio.errors import SettingsError
-from lrs_trio.location import (
-    DEFAULT_SOCKET,
-    SOCKET_ALLOWED,
-    checked_socket,
-    config_file,
-    read_toml,
-    settings_in,
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    field_validator,
 )
+
+from lrs_trio.command_line import split_command
+from lrs_trio.errors import LrsError
+from lrs_trio.location import DEFAULT_SOCKET, SOCKET_ALLOWED, checked_socket
 from lrs_trio.logs import LogFormat, LogLevel
-from lrs_trio.model import Family, SyncThresholds
+from lrs_trio.model import Family, Phase, SyncThresholds
 from lrs_trio.sizes import SIZE_ALLOWED, exact_size, parse_size
 
 MAX_FRAME_BYTES = 2 * 1024 * 1024
@@ -35,15 +34,8 @@ MAX_FRAME_BYTES = 2 * 1024 * 1024
 MAX_INT64 = 2**63 - 1
 MAX_UINT32 = 2**32 - 1
 
-Key = tuple[str, ...]
-"""The name of a setting, from the outermost table in."""
-
 _SQLITE_SCHEME = "sqlite:///"
 _POSTGRES_SCHEMES = ("postgresql://", "postgres://")
-
-# Enough of a value to recognise it, and an error message stays one line that can be read.
-_in_short = reprlib.Repr()
-_in_short.maxstring = _in_short.maxother = 120
 
 
 # The environment and the command line only have text, a TOML file has types: from text, a key takes what
@@ -66,6 +58,13 @@ def _size(value: object) -> object:
     return parse_size(value) if isinstance(value, str) else value
 
 
+def _tuple(value: object) -> object:
+    """TOML has arrays, text has commas, and neither has tuples."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",")) if value.strip() else ()
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _group(value: object) -> object:
     return None if value == "" else value
 
@@ -79,9 +78,24 @@ def _dss_url(value: object) -> object:
     return value
 
 
-def _lock_file(value: object) -> object:
-    if value == "":
-        return None
+def _command(arguments: int) -> AfterValidator:
+    """A command line that takes so many arguments."""
+
+    def checked(text: str) -> str:
+        try:
+            split_command(text, *[""] * arguments)
+        except LrsError as error:
+            raise ValueError(str(error)) from None
+        return text
+
+    return AfterValidator(checked)
+
+
+def _optional_path(value: object) -> object:
+    return None if value == "" else _absolute_path(value)
+
+
+def _absolute_path(value: object) -> object:
     if isinstance(value, str | Path):
         path = Path(value)
         if not path.is_absolute() or "\0" in str(path):
@@ -96,9 +110,21 @@ Age = Annotated[float, BeforeValidator(_number), Field(ge=0, le=10**9, allow_inf
 Deadline = Annotated[float, BeforeValidator(_number), Field(gt=0)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Size = Annotated[int, BeforeValidator(_size), PlainSerializer(exact_size)]
+Prefix = Annotated[str, Field(pattern=r"^/[^\x00]*$")]
+Share = Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=2**31 - 1)]
+Shares = Annotated[tuple[Share, Share, Share], BeforeValidator(_tuple)]
+"""For reads, writes and formats."""
+Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_tuple)]
+DriveModels = Annotated[Names, Field(description="a list of models of drives")]
+DriveTypes = Annotated[Names, Field(description="a list of types of drives")]
 
 _SWITCH_ALLOWED = "true or false"
 _SECONDS_ALLOWED = "a number of seconds above 0"
+_COMMAND_ALLOWED = "a command line with %s {}, and %% for a per cent sign"
+_ONE_ARGUMENT = _COMMAND_ALLOWED.format("once")
+_TWO_ARGUMENTS = _COMMAND_ALLOWED.format("twice")
+_PATH_ALLOWED = "an absolute path"
+_SHARES_ALLOWED = "three whole numbers, 0 or more: for reads, writes and formats"
 _DEADLINE_ALLOWED = "a number of seconds above 0, or inf for no deadline"
 
 
@@ -144,7 +170,7 @@ class ServerSettings(Table):
     slow_client_s: Seconds = Field(default=30.0, description=_SECONDS_ALLOWED)
     """A connection whose full response channel makes no progress for so long is closed. Seconds."""
 
-    lock_file: Annotated[Path | None, BeforeValidator(_lock_file)] = Field(
+    lock_file: Annotated[Path | None, BeforeValidator(_optional_path)] = Field(
         default=None, description="an absolute path, or empty for no such file"
     )
     """One more file that is locked, and there, as long as the daemon runs: what others look for (Phobos does)."""
@@ -200,8 +226,16 @@ class SyncSettings(Table):
         return SyncThresholds(age=self.time_ms / 1000, requests=self.requests, size=self.bytes)
 
 
-class FamilySettings(Table):
-    """How the devices of one family work."""
+class TapeSyncSettings(SyncSettings):
+    """The same for tapes, where a sync takes long and is worth waiting for company."""
+
+    time_ms: Whole = Field(
+        default=10_000, ge=0, le=MAX_UINT32, description=f"a whole number of milliseconds from 0 to {MAX_UINT32}"
+    )
+
+
+class FamilySettings(Table, ABC):
+    """How the devices of a family work, as far as all families have that in common."""
 
     enabled: Switch = Field(default=True, description=_SWITCH_ALLOWED)
     """Whether this daemon serves the family at all."""
@@ -219,7 +253,7 @@ class FamilySettings(Table):
     """A medium with less than this part of its space free is full. Percent."""
 
     max_health: Whole = Field(default=1, ge=1, le=2**31 - 1, description="a whole number from 1 to 2147483647")
-    """How many failures in a row set a device to failed."""
+    """How many failures in a row set a device or a medium to failed."""
 
     groupings: Switch = Field(default=False, description=_SWITCH_ALLOWED)
     """Whether the groupings that clients ask for decide where they write."""
@@ -233,20 +267,204 @@ class FamilySettings(Table):
     )
     """How long a medium that a client has located is kept from other clients' writes; 0: not at all. Milliseconds."""
 
+    sync: SyncSettings = SyncSettings()
+
+    @abstractmethod
+    def limit(self, phase: Phase) -> float:
+        """The longest that `phase` of a device may take. Seconds."""
+
+
+class DirectorySettings(FamilySettings):
+    """How directories are served: they stay where they are, and take many clients at once."""
+
     operation_timeout_s: Seconds = Field(default=300.0, description=_SECONDS_ALLOWED)
     """The longest that one physical operation (mount, sync, format, unmount) may take. Seconds."""
 
-    sync: SyncSettings = SyncSettings()
+    def limit(self, phase: Phase) -> float:
+        return self.operation_timeout_s
+
+
+class TimeoutSettings(Table):
+    """How long each operation on tape may take before its drive is quarantined. Seconds."""
+
+    look_up_s: Seconds = Field(default=60.0, description=_SECONDS_ALLOWED)
+    """Asking the library or the system about a drive."""
+
+    load_s: Seconds = Field(default=1800.0, description=_SECONDS_ALLOWED)
+    """A robot that is stalled for ten minutes is awaited; a new LTO-9 cartridge needs up to two hours once."""
+
+    unload_s: Seconds = Field(default=1200.0, description=_SECONDS_ALLOWED)
+
+    mount_s: Seconds = Field(default=1800.0, description=_SECONDS_ALLOWED)
+    """The index of millions of files takes minutes to read."""
+
+    unmount_s: Seconds = Field(default=1200.0, description=_SECONDS_ALLOWED)
+
+    format_s: Seconds = Field(default=7200.0, description=_SECONDS_ALLOWED)
+
+    sync_s: Seconds = Field(default=1200.0, description=_SECONDS_ALLOWED)
+
+
+class LtfsSettings(Table):
+    """The commands that work on LTFS, each with %s for its arguments in order; no shell reads them."""
+
+    mount: Annotated[str, _command(2)] = Field(
+        default='/usr/sbin/pho_ldm_helper mount_ltfs "%s" "%s"', description=_TWO_ARGUMENTS
+    )
+    """Arguments: device, mount point."""
+
+    unmount: Annotated[str, _command(2)] = Field(
+        default='/usr/sbin/pho_ldm_helper umount_ltfs "%s" "%s"', description=_TWO_ARGUMENTS
+    )
+    """Arguments: device, mount point."""
+
+    format: Annotated[str, _command(2)] = Field(
+        default='/usr/sbin/pho_ldm_helper format_ltfs "%s" "%s"', description=_TWO_ARGUMENTS
+    )
+    """Arguments: device, label."""
+
+    release: Annotated[str, _command(1)] = Field(
+        default='/usr/sbin/pho_ldm_helper release_ltfs "%s"', description=_ONE_ARGUMENT
+    )
+    """Argument: device. What an administrator uses on a drive that a dead host has reserved."""
+
+
+class FairShareSettings(Table):
+    """How many drives of one technology reads, writes and formats get at least and at most."""
+
+    min: Shares = Field(default=(0, 0, 0), description=_SHARES_ALLOWED)
+    max: Shares = Field(default=(2**31 - 1, 2**31 - 1, 2**31 - 1), description=_SHARES_ALLOWED)
+
+
+class TapeSettings(FamilySettings):
+    """How tapes are served: a medium comes and goes, and one stream at a time is what a drive is good at."""
+
+    enabled: Switch = Field(default=False, description=_SWITCH_ALLOWED)
+    max_concurrent_io: Whole = Field(default=1, ge=1, le=10_000, description="a whole number from 1 to 10000")
+    sync_while_io: Switch = Field(default=False, description=_SWITCH_ALLOWED)
+    mix_reads_and_writes: Switch = Field(default=False, description=_SWITCH_ALLOWED)
+    full_threshold_percent: Whole = Field(default=5, ge=1, le=99, description="a whole number from 1 to 99")
+    groupings: Switch = Field(default=True, description=_SWITCH_ALLOWED)
+    sync: TapeSyncSettings = TapeSyncSettings()
+
+    mount_prefix: Prefix = Field(default="/mnt/lrs-", description="the beginning of an absolute path")
+    """A drive's media are mounted at this and the last part of the drive's path."""
+
+    read_algorithm: Literal["fifo", "grouped_read"] = Field(default="grouped_read", description="fifo or grouped_read")
+    """Whether a tape stays in its drive as long as somebody waits to read it."""
+
+    ordered_grouped_read: Switch = Field(default=True, description=_SWITCH_ALLOWED)
+    """Whether those who wait for one tape are served by their priorities, or as they came."""
+
+    dispatch: Literal["none", "fair_share"] = Field(default="none", description="none or fair_share")
+    """Whether drives are shared out between reads, writes and formats."""
+
+    fair_share: dict[str, FairShareSettings] = Field(
+        default={}, description="a table for each technology (LTO8...) with min and max"
+    )
+    """By technology; one without an entry is not shared out."""
+
+    max_writers_per_grouping: Whole = Field(
+        default=0, ge=0, le=2**31 - 1, description="a whole number from 0 to 2147483647"
+    )
+    """How many clients may write one grouping at once; 0: any number."""
+
+    drive_types: dict[str, DriveModels] = Field(
+        default={}, description="a table of lists of models of drives, by the name of a type of drives"
+    )
+    """Which models of drives make up a type, such as LTO8_drive = ["ULT3580-TD8"]."""
+
+    tape_types: dict[str, DriveTypes] = Field(
+        default={}, description="a table of lists of types of drives, by the model of the tapes that they write"
+    )
+    """Which types of drives write which tapes, such as LTO7 = ["LTO7_drive", "LTO8_drive"]."""
+
+    models: Names = Field(
+        default=("LTO5", "LTO6", "LTO7", "LTO8", "LTO9", "T10KB", "T10KC", "T10KD"),
+        description="a list of models of tapes",
+    )
+    """The models of tapes that there may be. A drive's technology is the X of these whose X_drive has its model."""
+
+    ltfs: LtfsSettings = LtfsSettings()
+    timeouts: TimeoutSettings = TimeoutSettings()
+
+    def limit(self, phase: Phase) -> float:
+        return {
+            Phase.LOOK_UP: self.timeouts.look_up_s,
+            Phase.OPEN: self.timeouts.look_up_s,
+            Phase.LOAD: self.timeouts.load_s,
+            Phase.UNLOAD: self.timeouts.unload_s,
+            Phase.MOUNT: self.timeouts.mount_s,
+            Phase.UNMOUNT: self.timeouts.unmount_s,
+            Phase.FORMAT: self.timeouts.format_s,
+            Phase.SYNC: self.timeouts.sync_s,
+        }[phase]
 
 
 class FamiliesSettings(Table):
     """The families that this daemon serves."""
 
-    dir: FamilySettings = FamilySettings()
+    dir: DirectorySettings = DirectorySettings()
+    tape: TapeSettings = TapeSettings()
 
     @property
     def served(self) -> dict[Family, FamilySettings]:
-        return {Family.DIR: self.dir} if self.dir.enabled else {}
+        families = {Family.DIR: self.dir, Family.TAPE: self.tape}
+        return {family: settings for family, settings in families.items() if settings.enabled}
+
+
+class LibrarySettings(Table):
+    """One tape library: who moves its media, and what its drives are."""
+
+    robot: Literal["tlc", "virtual"] = Field(default="tlc", description="tlc or virtual")
+    """Whether a tape library controller is asked over TCP, or the daemon plays the robot of a virtual library."""
+
+    host: str = Field(default="localhost", pattern=r"^\S+$", description="a host name or an address")
+    """Where the controller is."""
+
+    port: Whole = Field(default=20123, ge=1, le=65535, description="a whole number from 1 to 65535")
+    """Where the controller listens."""
+
+    drives: Literal["ltfs", "virtual"] = Field(default="ltfs", description="ltfs or virtual")
+    """Whether the drives are real ones with LTFS, or those of the virtual library in `directory`."""
+
+    directory: Annotated[Path | None, BeforeValidator(_absolute_path)] = Field(
+        default=None, validate_default=True, description=f"{_PATH_ALLOWED}; what is virtual needs one"
+    )
+    """Where the virtual library is kept."""
+
+    speed: Annotated[float, BeforeValidator(_number), Field(gt=0, le=10**6, allow_inf_nan=False)] = Field(
+        default=1.0, description="a number above 0, at most 1000000"
+    )
+    """How much faster than a real one the virtual library is."""
+
+    log_moves: Switch = Field(default=True, description=_SWITCH_ALLOWED)
+    """Whether the daemon writes loads and unloads to the operation log; phobos_tlc does that itself."""
+
+    changer: Prefix = Field(default="/dev/changer", description=_PATH_ALLOWED)
+    """What `lrs tlc` moves media with."""
+
+    mtx: Annotated[str, _command(1)] = Field(default='mtx -f "%s"', description=_ONE_ARGUMENT)
+    """The program that speaks to the changer. Argument: the changer."""
+
+    serials: Names = Field(default=(), description="a list of serials")
+    """The serials of the drives, in the order of the numbers that the mtx program gives them."""
+
+    move_s: Seconds = Field(default=900.0, description=_SECONDS_ALLOWED)
+    """How long `lrs tlc` lets the robot take for one move. Seconds."""
+
+    retries: Whole = Field(default=5, ge=0, le=1000, description="a whole number from 0 to 1000")
+    """How often `lrs tlc` gives a command again when the library is not ready."""
+
+    retry_s: Seconds = Field(default=5.0, description=_SECONDS_ALLOWED)
+    """The pause before that. Seconds."""
+
+    @field_validator("directory")
+    @classmethod
+    def _there_if_virtual(cls, directory: Path | None, info: ValidationInfo) -> Path | None:
+        if directory is None and "virtual" in (info.data.get("robot"), info.data.get("drives")):
+            raise ValueError("missing")
+        return directory
 
 
 class DrainSettings(Table):
@@ -264,6 +482,11 @@ class LogSettings(Table):
     format: LogFormat = Field(default="console", description="console, json or phobos")
     syslog: Switch = Field(default=False, description=_SWITCH_ALLOWED)
     """Whether the lines go to syslog instead of the standard error."""
+
+    events: Annotated[Path | None, BeforeValidator(_optional_path)] = Field(
+        default=None, description="an absolute path, or empty for no such file"
+    )
+    """Where everything that happens is recorded, one JSON object a line, for `lrs timeline` and others."""
 
 
 def short_host_name() -> str:
@@ -283,58 +506,9 @@ class Settings(Table):
     server: ServerSettings = ServerSettings()
     dss: DssSettings = DssSettings()
     families: FamiliesSettings = FamiliesSettings()
+    libraries: dict[str, LibrarySettings] = Field(default={}, description="a table for each library, by its name")
     drain: DrainSettings = DrainSettings()
     log: LogSettings = LogSettings()
-
-
-def load_settings(path: Path | None, environ: Mapping[str, str], overrides: Sequence[str] = ()) -> Settings:
-    """The settings in effect.
-
-    Args:
-        path: the settings file given on the command line; without one, LRS_CONFIG's or the default one if it exists.
-        environ: the environment; LRS_DRAIN__DEADLINE_S=60 sets drain.deadline_s.
-        overrides: KEY=VALUE texts of the command line, such as drain.deadline_s=60.
-
-    Raises:
-        SettingsError: one line for each thing that is wrong: where, the key, the value and what is allowed.
-    """
-    problems: list[str] = []
-    file = config_file(path, environ)
-    values: dict[str, object] = {}
-    if file is not None:
-        try:
-            values = read_toml(file)
-        except SettingsError as error:
-            problems.append(str(error))
-    given = [*settings_in(environ), *_command_line(overrides, problems)]
-    return _checked(values, given, problems, lambda key: f"{file}: {_problem(key, _given(values, key))}")
-
-
-def settings_from(
-    values: Mapping[Key, object], said: Mapping[Key, str], overrides: Sequence[str], problems: Sequence[str]
-) -> Settings:
-    """The settings that something else than our own files and variables says.
-
-    Args:
-        values: what it says, by key, such as ("drain", "deadline_s").
-        said: for keys that can be wrong there, how an error names place, key and value; what is allowed is added.
-        overrides: as for `load_settings`.
-        problems: lines of the error that is due already.
-
-    Raises:
-        SettingsError: one line for each thing that is wrong.
-    """
-    nested: dict[str, object] = {}
-    for key, value in values.items():
-        _override(nested, key, value)
-    found = [*problems]
-    given = list(_command_line(overrides, found))
-    return _checked(nested, given, found, lambda key: f"{said[key]}: must be {_ALLOWED[key]}")
-
-
-def to_toml(settings: Settings, *, changes_only: bool = False) -> str:
-    """`settings` as a settings file that says the same; with `changes_only` what is the default is left out."""
-    return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True, exclude_defaults=changes_only))
 
 
 def without_password(url: str) -> str:
@@ -347,97 +521,3 @@ def without_password(url: str) -> str:
     user, at, place = rest.rpartition("@")
     shown = "&".join(pair for pair in query.split("&") if not pair.startswith(("password=", "sslpassword=")))
     return f"{scheme}://{user.partition(':')[0]}{at}{place}{mark if shown else ''}{shown}"
-
-
-def _command_line(overrides: Sequence[str], problems: list[str]) -> Iterator[tuple[str, Key, str]]:
-    """Each of the KEY=VALUE texts, as `settings_in` gives what the environment sets; what is none is a problem."""
-    for override in overrides:
-        name, equals, text = override.partition("=")
-        if equals:
-            yield "command line", tuple(name.strip().split(".")), text
-        else:
-            problems.append(f"command line: {override!r}: must be KEY=VALUE, such as drain.deadline_s=60")
-
-
-def _checked(
-    values: dict[str, object],
-    given: Sequence[tuple[str, Key, str]],
-    problems: list[str],
-    otherwise: Callable[[Key], str],
-) -> Settings:
-    """The settings that `values`, and what is `given` by (source, key, text) and wins, make.
-
-    Args:
-        problems: what is known to be wrong.
-        otherwise: says what is wrong with a value that is not `given`.
-
-    Raises:
-        SettingsError: one line for each thing that is wrong.
-    """
-    sources: dict[Key, str] = {}
-    for source, key, text in given:
-        if key in _ALLOWED:
-            _override(values, key, text)
-            sources[key] = source
-        else:
-            problems.append(f"{source}: {_problem(key, text)}")
-    try:
-        settings = Settings.model_validate(values)
-    except ValidationError as invalid:
-        for details in invalid.errors(include_url=False):
-            key = tuple(str(part) for part in details["loc"])
-            if key in sources:
-                problems.append(f"{sources[key]}: {_problem(key, _given(values, key))}")
-            else:
-                problems.append(otherwise(key))
-    else:
-        if not problems:
-            return settings
-    raise SettingsError("\n".join(problems))
-
-
-def _override(values: dict[str, object], key: Key, value: object) -> None:
-    """Set `key` in the nested `values`, unless the file has something else where a table belongs: that is an error."""
-    table = values
-    for name in key[:-1]:
-        below = table.setdefault(name, {})
-        if not isinstance(below, dict):
-            return
-        table = below
-    table[key[-1]] = value
-
-
-def _given(values: dict[str, object], key: Key) -> object:
-    """What `values` has for `key`, as it was written."""
-    value: object = values
-    for name in key:
-        value = value[name] if isinstance(value, dict) else None
-    return value
-
-
-def _problem(key: Key, value: object) -> str:
-    """What is wrong with `value` as the value of `key`, and what is allowed instead."""
-    what = f"{_dotted(key)} = {_in_short.repr(value)}"
-    if key in _ALLOWED:
-        return f"{what}: must be {_ALLOWED[key]}"
-    parent = key[:-1]
-    while parent not in _ALLOWED:
-        parent = parent[:-1]
-    return f"{what}: unknown key; {_dotted(parent) or 'the settings'} must be {_ALLOWED[parent]}"
-
-
-def _dotted(key: Key) -> str:
-    return ".".join(name if re.fullmatch(r"[\w-]+", name) else repr(name) for name in key)
-
-
-def _allowed(table: type[Table], key: Key = ()) -> Iterator[tuple[Key, str]]:
-    """What is allowed for `key`, which is `table`, and for every key below it."""
-    yield key, f"a table of {', '.join(table.model_fields)}"
-    for name, field in table.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Table):
-            yield from _allowed(field.annotation, (*key, name))
-        else:
-            yield (*key, name), str(field.description)
-
-
-_ALLOWED = dict(_allowed(Settings))

@@ -16,17 +16,23 @@ from lrs_trio.phobos import settings as phobos_settings
 from lrs_trio.phobos.keys import UNKNOWN
 from lrs_trio.phobos.settings import PhobosSettings, load_phobos_settings
 from lrs_trio.settings import (
+    DirectorySettings,
     DrainSettings,
     DssSettings,
+    FairShareSettings,
     FamiliesSettings,
-    FamilySettings,
+    LibrarySettings,
     LogSettings,
+    LtfsSettings,
     ServerSettings,
     Settings,
     SyncSettings,
-    load_settings,
-    to_toml,
+    TapeSettings,
+    TapeSyncSettings,
 )
+from lrs_trio.settings_sources import load_settings, to_toml
+
+SHARES = "three whole numbers for reads, writes and formats, without blanks, as in 1,1,0"
 
 QUIET = "[lrs]\nfamilies = dir\n"
 """A configuration that there is nothing to tell of."""
@@ -71,7 +77,7 @@ def test_without_a_word_the_daemon_is_as_phobosd(file: Path) -> None:
         ),
         dss=DssSettings(url="postgresql://localhost/phobos"),
         families=FamiliesSettings(
-            dir=FamilySettings(
+            dir=DirectorySettings(
                 max_concurrent_io=1, sync_while_io=False, sync=SyncSettings(time_ms=10, requests=5, bytes=2**30)
             )
         ),
@@ -116,36 +122,38 @@ def test_the_equivalent_file_loads_to_the_same(file: Path, tmp_path: Path) -> No
 
 # Families
 
+NO_LIBRARY = 'tape: no section [tlc "..."] has a hostname, so that no tape can be moved'
+NO_POOLS = "rados pools are not supported; requests for them are answered EINVAL"
+
 
 @pytest.mark.parametrize(
-    ("families", "enabled", "warnings"),
+    ("families", "served", "warnings"),
     [
-        ("dir", True, []),
-        ("dir,dir", True, ["'dir,dir' names a family twice"]),
-        (",dir,", True, []),
-        ("tape,dir", True, ["tape: tapes are not served by this version"]),
+        ("dir", {Family.DIR}, []),
+        ("dir,dir", {Family.DIR}, ["'dir,dir' names a family twice"]),
+        (",dir,", {Family.DIR}, []),
+        ("tape,dir", {Family.DIR, Family.TAPE}, [NO_LIBRARY]),
+        ("tape", {Family.TAPE}, [NO_LIBRARY]),
+        ("dir,rados_pool", {Family.DIR}, [f"rados_pool: {NO_POOLS}"]),
         (
-            "dir,rados_pool",
-            True,
-            ["rados_pool: rados pools are not supported; requests for them are answered EINVAL"],
-        ),
-        (
-            "tape",
-            False,
-            ["tape: tapes are not served by this version", "dir is not among them, so that nothing is served"],
+            "rados_pool",
+            set(),
+            [f"rados_pool: {NO_POOLS}", "neither dir nor tape is among them, so that nothing is served"],
         ),
     ],
 )
-def test_families(file: Path, families: str, enabled: bool, warnings: list[str]) -> None:
+def test_families(file: Path, families: str, served: set[Family], warnings: list[str]) -> None:
     loaded = load(file, f"[lrs]\nfamilies = {families}\n")
-    assert (Family.DIR in loaded.settings.families.served) == enabled
+    assert set(loaded.settings.families.served) == served
     assert list(loaded.warnings) == [f"[lrs] families: {warning}" for warning in warnings]
 
 
 def test_the_families_of_the_default_are_told_too(file: Path) -> None:
-    assert load(file, "").warnings == (
-        "[lrs] families: tape (by default): tapes are not served by this version",
-        "[lrs] families: rados_pool (by default): rados pools are not supported; requests for them are answered EINVAL",
+    loaded = load(file, "")
+    assert set(loaded.settings.families.served) == {Family.DIR, Family.TAPE}
+    assert loaded.warnings == (
+        f"[lrs] families: rados_pool (by default): {NO_POOLS}",
+        f"[lrs] families: {NO_LIBRARY}",
     )
 
 
@@ -159,21 +167,21 @@ def test_unknown_families_and_none_at_all_are_refused(file: Path, families: str)
 # Values by family
 
 THRESHOLDS = {
-    "sync_time_ms": (0, 2**64 - 1, 10),
-    "sync_nb_req": (1, 2**32 - 1, 5),
-    "sync_wsize_kb": (1, (2**64 - 1) // 1024, 2**20),
+    "sync_time_ms": (0, 2**64 - 1, {"tape": 10_000, "dir": 10}),
+    "sync_nb_req": (1, 2**32 - 1, {"tape": 5, "dir": 5}),
+    "sync_wsize_kb": (1, (2**64 - 1) // 1024, {"tape": 2**20, "dir": 2**20}),
 }
 
 
 @pytest.mark.parametrize("key", THRESHOLDS)
 @pytest.mark.parametrize("bad", ["-1", "-0", "", "5x", "5 ", "1.5", "0x5", "99999999999999999999", "too low"])
 def test_a_wrong_threshold_of_an_asked_family_is_refused(file: Path, key: str, bad: str) -> None:
-    lowest, highest, default = THRESHOLDS[key]
+    lowest, highest, defaults = THRESHOLDS[key]
     if bad == "too low":
         bad = str(lowest - 1)
     for family, text in (("dir", f"tape=1,dir={bad},x=1"), ("tape", f"dir=1,tape={bad},x=1")):
         (line,) = problems(file, f"[lrs]\nfamilies = tape,dir\n{key} = {text}\n")
-        allowed = f"a whole number from {lowest} to {highest} for {family}, as in {family}={default}"
+        allowed = f"a whole number from {lowest} to {highest} for {family}, as in {family}={defaults[family]}"
         assert line == f"{file}: [lrs] {key} = {text!r}: must be {allowed}"
     assert load(file, f"[lrs]\nfamilies = dir\n{key} = dir=1,tape={bad}\n").warnings == ()
 
@@ -232,7 +240,214 @@ def test_more_than_one_client_where_the_file_says_so(file: Path) -> None:
         assert line == f"{file}: [lrs] max_concurrent_io = {text!r}: must be {allowed}"
 
 
+# Tapes
+
+TAPES = '[lrs]\nfamilies = tape\n[tlc "legacy"]\nhostname = robot\n'
+"""A configuration with tapes that there is nothing to tell of."""
+
+
+def test_without_a_word_tapes_are_as_with_phobosd(file: Path) -> None:
+    loaded = load(file, TAPES)
+    assert loaded.warnings == ()
+    assert loaded.settings.families.dir.enabled is False
+    assert loaded.settings.families.tape == TapeSettings(
+        enabled=True, mount_prefix="/mnt/phobos-", read_algorithm="fifo", max_concurrent_io=1, sync_while_io=False
+    )
+    assert loaded.settings.libraries == {"legacy": LibrarySettings(host="robot", log_moves=False)}
+
+
+def test_what_is_said_of_tapes_means_something(file: Path) -> None:
+    loaded = load(
+        file,
+        """
+        [lrs]
+        families = dir,tape
+        mount_prefix = /srv/tape-
+        policy = first_fit
+        sync_time_ms = tape=60000,dir=20
+        sync_nb_req = dir=7,tape=1000
+        sync_wsize_kb = tape=1,dir=2
+        max_health = 3
+        locate_lock_expirancy = 500
+        max_concurrent_io = tape=2
+        fifo_max_write_per_grouping = 4
+        [io_sched_tape]
+        read_algo = grouped_read
+        write_algo = fifo
+        ordered_grouped_read = false
+        dispatch_algo = fair_share
+        fair_share_LTO8_min = 1,2,0
+        Fair_Share_lto8_MAX = 3,4,0
+        fair_share_LTO7_max = 2147483647,0,1
+        [tape]
+        tape_full_threshold = 9
+        [tape_model]
+        supported_list = LTO7,LTO8
+        [tape_type "LTO7"]
+        drive_rw = LTO7_drive,LTO8_drive
+        [Tape_Type "LTO8"]
+        drive_rw = LTO8_drive
+        [drive_type "LTO7_drive"]
+        models = ULT3580-TD7
+        [drive_type "LTO8_drive"]
+        models = ULT3580-TD8,HH LTO Gen 8
+        [ltfs]
+        cmd_mount = m "%s" "%s"
+        cmd_umount = u "%s" "%s"
+        cmd_format = f "%s" "%s"
+        cmd_release = r "%s"
+        [tlc "legacy"]
+        hostname = robot
+        port = 1234
+        [tlc "other one"]
+        hostname = 10.0.0.1
+        """.replace("        ", ""),
+    )
+    assert loaded.warnings == ()
+    tape, directories = loaded.settings.families.tape, loaded.settings.families.dir
+    assert tape == TapeSettings(
+        enabled=True,
+        mount_prefix="/srv/tape-",
+        policy="first_fit",
+        sync=TapeSyncSettings(time_ms=60_000, requests=1000, bytes=1024),
+        max_health=3,
+        locate_expiry_ms=500,
+        max_concurrent_io=2,
+        max_writers_per_grouping=4,
+        read_algorithm="grouped_read",
+        ordered_grouped_read=False,
+        dispatch="fair_share",
+        fair_share={
+            "LTO8": FairShareSettings(min=(1, 2, 0), max=(3, 4, 0)),
+            "LTO7": FairShareSettings(max=(2**31 - 1, 0, 1)),
+        },
+        full_threshold_percent=9,
+        models=("LTO7", "LTO8"),
+        tape_types={"LTO7": ("LTO7_drive", "LTO8_drive"), "LTO8": ("LTO8_drive",)},
+        drive_types={"LTO7_drive": ("ULT3580-TD7",), "LTO8_drive": ("ULT3580-TD8", "HH LTO Gen 8")},
+        ltfs=LtfsSettings(mount='m "%s" "%s"', unmount='u "%s" "%s"', format='f "%s" "%s"', release='r "%s"'),
+    )
+    assert (directories.policy, directories.max_health, directories.locate_expiry_ms) == ("first_fit", 3, 500)
+    assert (directories.sync.time_ms, directories.max_concurrent_io) == (20, 1)
+    assert loaded.settings.libraries == {
+        "legacy": LibrarySettings(host="robot", port=1234, log_moves=False),
+        "other one": LibrarySettings(host="10.0.0.1", log_moves=False),
+    }
+    ours = file.with_name("lrs.toml")
+    for changes_only in (False, True):
+        ours.write_text(to_toml(loaded.settings, changes_only=changes_only))
+        assert load_settings(ours, {}) == loaded.settings
+
+
+def test_names_in_variables_are_those_that_are_known(file: Path) -> None:
+    """A variable has the name of a section in capitals, and a key in small letters."""
+    text = TAPES + '[drive_type "LTO8_drive"]\nmodels = a\n[tape_type "LTO7"]\ndrive_rw = LTO8_drive,Old_drive\n'
+    environ = {
+        "PHOBOS_IO_SCHED_TAPE_fair_share_lto8_min": "1,1,1",
+        "PHOBOS_DRIVE_TYPE_LTO8_DRIVE_models": "b",
+        "PHOBOS_DRIVE_TYPE_LTO7_DRIVE_models": "c",
+        "PHOBOS_DRIVE_TYPE_OLD_DRIVE_models": "d",
+        "PHOBOS_DRIVE_TYPE_NEW_models": "e",
+        "PHOBOS_TAPE_TYPE_LTO7_drive_rw": "LTO7_drive,Old_drive",
+        "PHOBOS_TAPE_TYPE_LTO9_drive_rw": "LTO9_drive",
+        "PHOBOS_TLC_LEGACY_port": "1",
+        "PHOBOS_TLC_LEGACY_listen_port": "2",
+    }
+    loaded = load(file, text, environ)
+    tape = loaded.settings.families.tape
+    assert tape.fair_share == {"LTO8": FairShareSettings(min=(1, 1, 1))}
+    assert tape.drive_types == {"LTO8_drive": ("b",), "LTO7_drive": ("c",), "Old_drive": ("d",), "NEW": ("e",)}
+    assert tape.tape_types == {"LTO7": ("LTO7_drive", "Old_drive"), "LTO9": ("LTO9_drive",)}
+    assert loaded.settings.libraries == {"legacy": LibrarySettings(host="robot", port=1, log_moves=False)}
+    assert loaded.warnings == ("PHOBOS_TLC_LEGACY_listen_port: read by the tape library controller, not by the daemon",)
+
+
+@pytest.mark.parametrize(("text", "name"), [("", "my_lib"), ("[store]\ndefault_tape_library = My Lib\n", "My Lib")])
+def test_a_library_that_only_a_variable_names(file: Path, text: str, name: str) -> None:
+    libraries = load(file, "[lrs]\nfamilies = tape\n" + text, {"PHOBOS_TLC_MY_LIB_hostname": "h"}).settings.libraries
+    assert libraries == {name: LibrarySettings(host="h", log_moves=False)}
+
+
+def test_a_library_without_a_hostname_is_told_and_keeps_nothing_from_starting(file: Path) -> None:
+    loaded = load(file, TAPES + '[tlc "b"]\nport = 1\n[tlc "c"]\nlisten_hostname = h\n')
+    assert set(loaded.settings.libraries) == {"legacy"}
+    assert loaded.warnings == (
+        '[tlc "b"]: has no hostname, so that its library cannot be used',
+        '[tlc "c"]: has no hostname, so that its library cannot be used',
+        '[tlc "c"] listen_hostname: read by the tape library controller, not by the daemon',
+    )
+    loaded = load(file, '[lrs]\nfamilies = tape\n[tlc "b"]\nport = 1\n')
+    assert loaded.settings.libraries == {}
+    assert loaded.warnings[1] == f"[lrs] families: {NO_LIBRARY}"
+
+
+def test_a_section_without_quotes_is_not_one_of_those_with_a_name(file: Path) -> None:
+    loaded = load(file, TAPES + "[tlc other]\nhostname = h\n")
+    assert set(loaded.settings.libraries) == {"legacy"}
+    assert loaded.warnings == (f"[tlc other] hostname: {UNKNOWN}",)
+
+
+def test_shares_of_what_no_drive_is_are_told(file: Path) -> None:
+    text = TAPES + "[io_sched_tape]\nfair_share_LTO4_min = x\nwrite_algo = grouped_read\n"
+    unknown = "no drive is of that technology: [tape_model] supported_list has no such model"
+    assert load(file, text).warnings == (
+        "[io_sched_tape] write_algo: grouped_read: writes and formats are served in the order of arrival",
+        f"[io_sched_tape] fair_share_lto4_min: {unknown}",
+    )
+
+
+def test_keys_for_the_controller_are_told(file: Path) -> None:
+    text = TAPES + "lib_device = /dev/changer\n[scsi]\nretry_count = 1\n[lib_scsi]\nsep_sn_query = true\n"
+    assert load(file, text).warnings == tuple(
+        f"[{place}: read by the tape library controller, not by the daemon"
+        for place in ('tlc "legacy"] lib_device', "scsi] retry_count", "lib_scsi] sep_sn_query")
+    )
+
+
+def test_tapes_that_are_not_served_keep_nothing_from_starting(file: Path) -> None:
+    text = QUIET + "[io_sched_tape]\nread_algo = lifo\nfair_share_LTO8_min = x\n[tape]\ntape_full_threshold = 0\n"
+    loaded = load(file, text)
+    assert loaded.settings == load(file, QUIET).settings
+    assert loaded.warnings == (
+        "[io_sched_tape] read_algo, fair_share_LTO8_min: tape is not among the families served here",
+        "[tape] tape_full_threshold: tape is not among the families served here",
+    )
+
+
 # What is wrong
+
+REFUSED_FOR_TAPES = [
+    ("lrs", "mount_prefix", "mnt/phobos-", "the beginning of an absolute path"),
+    ("lrs", "policy", "worst_fit", "best_fit or first_fit"),
+    ("lrs", "max_health", "0", "a whole number from 1 to 2147483647"),
+    ("lrs", "fifo_max_write_per_grouping", "-1", "a whole number, 0 or more"),
+    ("tape", "tape_full_threshold", "0", "a whole number from 1 to 99"),
+    ("ltfs", "cmd_mount", "mount %s", "a command line with %s twice, and %% for a per cent sign"),
+    ("ltfs", "cmd_umount", "", "a command line with %s twice, and %% for a per cent sign"),
+    ("ltfs", "cmd_format", "mkltfs '%s %s", "a command line with %s twice, and %% for a per cent sign"),
+    ("ltfs", "cmd_release", "%s %s", "a command line with %s once, and %% for a per cent sign"),
+    ("io_sched_tape", "read_algo", "lifo", "fifo or grouped_read"),
+    ("io_sched_tape", "write_algo", "lifo", "fifo, or grouped_read, which has no effect"),
+    ("io_sched_tape", "dispatch_algo", "fair", "none or fair_share"),
+    *[
+        ("io_sched_tape", "fair_share_lto8_min", value, SHARES)
+        for value in ("", "1", "1,1", "1,1,1,1", "1, 1,1", "-1,1,1", "1,1,x", "1,1,2147483648")
+    ],
+    ("io_sched_tape", "fair_share_lto8_max", "1;1;1", SHARES),
+    ('tlc "legacy"', "port", "0", "a whole number from 1 to 65535"),
+    ('tlc "legacy"', "port", "65536", "a whole number from 1 to 65535"),
+    ('tlc "legacy"', "hostname", "", "a host name or an address"),
+]
+
+
+@pytest.mark.parametrize(("section", "key", "value", "allowed"), REFUSED_FOR_TAPES)
+def test_what_is_wrong_with_tapes_is_told_once(file: Path, section: str, key: str, value: str, allowed: str) -> None:
+    """Once for all families, where it is for all."""
+    variable = f"PHOBOS_{section.upper().replace(' ', '_')}_{key}".replace('"', "")
+    text = TAPES.replace("tape\n", "tape,dir\n")
+    told = key.replace("lto8", "LTO8")
+    assert problems(file, text, {variable: value}) == [f"{variable}: [{section}] {told} = {value!r}: must be {allowed}"]
+
 
 REFUSED = [
     ("lrs", "server_socket", "run/lrs", "an absolute path of at most 107 bytes"),
@@ -312,12 +527,18 @@ def test_what_is_neither_true_nor_false_is_the_default_as_in_phobos(file: Path, 
 
 
 def test_a_value_that_has_no_effect_is_told(file: Path) -> None:
-    text = QUIET + "fifo_max_write_per_grouping = 2\n[io_sched_dir]\nread_algo = grouped_read\nwrite_algo = fifo\n"
+    text = QUIET + "fifo_max_write_per_grouping = 2\ngrouping_on_dir = true\n"
+    text += "[io_sched_dir]\nread_algo = grouped_read\nwrite_algo = fifo\n"
     assert load(file, text + "[dss]\nconnect_string = host=h keepalives=1 connect_timeout=5\n").warnings == (
+        "[lrs] fifo_max_write_per_grouping: any number of clients may write one grouping of directories",
         "[dss] connect_string: connect_timeout, keepalives: left out, the driver here has nothing like it",
         "[io_sched_dir] read_algo: grouped_read: requests for directories are served in the order of arrival",
-        "[lrs] fifo_max_write_per_grouping: any number of clients may write one grouping",
     )
+
+
+def test_a_limit_on_writers_that_would_not_matter_is_not_told(file: Path) -> None:
+    """Directories have no groupings unless that is said."""
+    assert load(file, QUIET + "fifo_max_write_per_grouping = 2\n").warnings == ()
 
 
 def test_keys_without_effect_are_named_once_by_section_and_reason(file: Path) -> None:
@@ -338,7 +559,7 @@ def test_keys_without_effect_are_named_once_by_section_and_reason(file: Path) ->
         f"[nonsense] a, b: {UNKNOWN}",
         "PHOBOS_IO_fs_block_size, PHOBOS_STORE_default_family: read by clients, not by the daemon",
         "[store] default_dir_library: read by clients, not by the daemon",
-        '[tlc "legacy"] hostname, port: tapes are not served by this version',
+        '[tlc "legacy"] hostname, port: tape is not among the families served here',
         "[lrs] mount_prefix: directories are used where they are, nothing is mounted",
     )
 
@@ -348,15 +569,31 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), max
 
 @given(
     st.sampled_from(
-        ["families", "policy", "sync_time_ms", "max_health", "grouping_on_dir", "server_socket", "max_concurrent_io"]
+        [
+            *(f"LRS_{key}" for key in ("families", "policy", "sync_time_ms", "max_health", "grouping_on_dir")),
+            *(f"LRS_{key}" for key in ("server_socket", "max_concurrent_io", "mount_prefix")),
+            "IO_SCHED_TAPE_fair_share_lto8_min",
+            "TAPE_MODEL_supported_list",
+            "TAPE_TYPE_LTO8_drive_rw",
+            "DRIVE_TYPE_LTO8_DRIVE_models",
+            "LTFS_cmd_mount",
+            "TLC_LEGACY_hostname",
+            "TLC_LEGACY_port",
+        ]
     ),
-    st.one_of(TEXTS, st.from_regex(r"(dir|tape)=-?[0-9]{1,25}(,dir=[0-9]+)?", fullmatch=True)),
+    st.one_of(
+        TEXTS,
+        st.from_regex(r"(dir|tape)=-?[0-9]{1,25}(,dir=[0-9]+)?", fullmatch=True),
+        st.from_regex(r"[0-9]{1,11}(,[0-9x]{1,11}){0,3}", fullmatch=True),
+        st.from_regex(r"\"?[a-z]+( %s| '%s'){0,3}", fullmatch=True),
+    ),
 )
 def test_any_text_makes_settings_or_an_error_in_lines(key: str, value: str) -> None:
     try:
-        loaded = load_phobos_settings(None, {f"PHOBOS_LRS_{key}": value})
+        loaded = load_phobos_settings(None, {f"PHOBOS_{key}": value})
     except SettingsError as error:
         for line in str(error).split("\n"):
-            assert line.startswith(f"PHOBOS_LRS_{key}: [lrs] {key} = ")
+            assert line.startswith(f"PHOBOS_{key}: [")
+            assert f" = {value!r}: must be " in line
     else:
         assert all(warning.isprintable() for warning in loaded.warnings)

@@ -6,6 +6,7 @@ import errno
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import pytest
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from lrs_trio.model import ConfigureOperation, RequestKind
+from lrs_trio.errors import LrsError
+from lrs_trio.model import ConfigureOperation, Family, RequestKind
 from lrs_trio.phobos.configuration import PhobosConfiguration
-from lrs_trio.server.configuration import LONGEST_TEXT, MOST_VALUES, Configuration
+from lrs_trio.server.configuration import LONGEST_TEXT, MOST_VALUES, Configuration, LiveConfiguration
+from lrs_trio.settings import DirectorySettings, FairShareSettings, FamilySettings, LtfsSettings, TapeSettings
 from lrs_trio.wire.codec import decode_request, encode_request, encode_response
 from lrs_trio.wire.framing import FrameDecoder, encode_frame
 from lrs_trio.wire.messages import Configure, Configured, Failed, Response
@@ -210,6 +213,146 @@ async def test_what_has_no_effect_is_told_once_a_key(autojump_clock: MockClock) 
             await admin.set(item("IO_SCHED_TAPE", "fair_share_lto5_min", "2"), item("lrs", "mount_prefix", "/m"))
         told = [line["settings"] for line in lines if "no effect" in line["event"]]
         assert told == ["[io_sched_tape] fair_share_LTO5_min", "[lrs] mount_prefix"]
+
+
+# What tapes heed.
+
+TAPES = TapeSettings(
+    enabled=True,
+    models=("LTO7", "LTO8"),
+    tape_types={"LTO7": ("LTO7_drive", "Old_drive")},
+    drive_types={"LTO8_drive": ("TD8",)},
+    fair_share={"LTO7": FairShareSettings(min=(1, 1, 1))},
+)
+SHARES = "three whole numbers, 0 or more: for reads, writes and formats"
+
+
+@dataclass
+class Heeding:
+    """A family that does nothing but change its settings."""
+
+    family: Family
+    settings: FamilySettings
+    changes: int = 0
+
+    def change_settings(self, settings: FamilySettings) -> None:
+        self.settings = settings
+        self.changes += 1
+
+
+class Host:
+    """The configuration of a host that serves directories and tapes."""
+
+    def __init__(self) -> None:
+        self.tapes = Heeding(Family.TAPE, TAPES)
+        self.directories = Heeding(Family.DIR, DirectorySettings())
+        families = {family.family: family for family in (self.directories, self.tapes)}
+        self._live = LiveConfiguration(families, None)
+
+    def set(self, *items: dict[str, object]) -> None:
+        self._live.answer(Configure(SET, json.dumps(items)))
+
+    def get(self, section: str, key: str) -> str:
+        answer = self._live.answer(Configure(GET, json.dumps([item(section, key)])))
+        (value,) = json.loads(answer.configuration or "")
+        return str(value)
+
+    @property
+    def changes(self) -> int:
+        return self.tapes.changes + self.directories.changes
+
+
+def share(technology: str, **bounds: tuple[int, int, int]) -> dict[str, FairShareSettings]:
+    return {**TAPES.fair_share, technology: FairShareSettings(**bounds)}
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "changed"),
+    [
+        ("io_sched_tape", "fair_share_LTO8_min", "1,2,0", {"fair_share": share("LTO8", min=(1, 2, 0))}),
+        ("IO_SCHED_TAPE", "Fair_Share_lto8_Max", "4,0,1", {"fair_share": share("LTO8", max=(4, 0, 1))}),
+        (
+            "io_sched_tape",
+            "fair_share_LTO7_max",
+            "2,2,2",
+            {"fair_share": share("LTO7", min=(1, 1, 1), max=(2, 2, 2))},
+        ),
+        ("tape", "tape_full_threshold", "9", {"full_threshold_percent": 9}),
+        ("ltfs", "cmd_mount", "m %s %s", {"ltfs": LtfsSettings(mount="m %s %s")}),
+        ("LTFS", "cmd_umount", "u %s %s", {"ltfs": LtfsSettings(unmount="u %s %s")}),
+        ("ltfs", "CMD_FORMAT", "f %s %s", {"ltfs": LtfsSettings(format="f %s %s")}),
+        ("lrs", "mount_prefix", "/srv/x-", {"mount_prefix": "/srv/x-"}),
+        ('tape_type "LTO7"', "drive_rw", "LTO7_drive", {"tape_types": {"LTO7": ("LTO7_drive",)}}),
+        ("TAPE_TYPE lto8", "drive_rw", "a,b c", {"tape_types": {**TAPES.tape_types, "LTO8": ("a", "b c")}}),
+        ('tape_type "New"', "drive_rw", "", {"tape_types": {**TAPES.tape_types, "New": ()}}),
+        ('drive_type "lto8_DRIVE"', "models", "TD8,TD9", {"drive_types": {"LTO8_drive": ("TD8", "TD9")}}),
+        ('drive_type "OLD_DRIVE"', "models", "x", {"drive_types": {**TAPES.drive_types, "Old_drive": ("x",)}}),
+        ('drive_type "new one"', "models", "x", {"drive_types": {**TAPES.drive_types, "new one": ("x",)}}),
+    ],
+)
+def test_what_tapes_read_again_takes_effect(section: str, key: str, value: str, changed: dict[str, Any]) -> None:
+    host = Host()
+    assert host.get(section, key) == ""
+    host.set(item(section, key, value))
+    assert host.tapes.settings == TAPES.model_copy(update=changed)
+    assert host.directories.changes == 0
+    assert host.get(section, key) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "changed"),
+    [("policy", "first_fit", {"policy": "first_fit"}), ("locate_lock_expirancy", "9", {"locate_expiry_ms": 9})],
+)
+def test_what_all_families_read_again_takes_effect_in_each(key: str, value: str, changed: dict[str, Any]) -> None:
+    host = Host()
+    host.set(item("lrs", key, value))
+    assert host.tapes.settings == TAPES.model_copy(update=changed)
+    assert host.directories.settings == DirectorySettings(**changed)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "allowed"),
+    [
+        *[
+            ("io_sched_tape", "fair_share_LTO8_min", value, SHARES)
+            for value in ("", "1", "1,1", "1,1,1,1", "1, 1,1", "-1,1,1", "+1,1,1", "1,1,2147483648", "a,b,c")
+        ],
+        ("tape", "tape_full_threshold", "0", "a whole number from 1 to 99"),
+        ("ltfs", "cmd_mount", "mount %s", "a command line with %s twice, and %% for a per cent sign"),
+        ("lrs", "mount_prefix", "mnt", "the beginning of an absolute path"),
+        ("lrs", "policy", "worst_fit", "best_fit or first_fit"),
+    ],
+)
+def test_what_tapes_cannot_heed_changes_nothing(section: str, key: str, value: str, allowed: str) -> None:
+    host = Host()
+    with pytest.raises(LrsError) as refused:
+        host.set(item(section, key, value), item("s", "later", "v"))
+    assert refused.value.errno == errno.EINVAL
+    assert refused.value.strerror == f"[{section}] {key} = {value!r}: must be {allowed}"
+    assert host.changes == 0
+    assert host.get(section, key) == host.get("s", "later") == ""
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("io_sched_tape", "fair_share_LTO5_min"),  # no model of tapes here
+        ("io_sched_dir", "fair_share_LTO8_min"),
+        ("io_sched_tape", "fair_share_LTO8_mean"),
+        ("tape_type", "drive_rw"),
+        ('tape_type "LTO8"', "models"),
+        ("io_sched_tape", "read_algo"),
+        ("ltfs", "cmd_release"),
+        ("lrs", "sync_time_ms"),
+    ],
+)
+def test_what_nothing_reads_again_is_kept_and_told(section: str, key: str) -> None:
+    host = Host()
+    with capture_logs() as lines:
+        host.set(item(section, key, "x"))
+    assert [line["settings"] for line in lines] == [f"[{section}] {key}"]
+    assert host.changes == 0
+    assert host.get(section, key) == "x"
 
 
 # What a real administrator sends.

@@ -7,6 +7,7 @@ than the INI parser is imported here, and nothing is interpreted.
 from __future__ import annotations
 
 import configparser
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Final
 
 from lrs_trio.errors import SettingsError
 from lrs_trio.location import checked_socket
+from lrs_trio.phobos.values import in_variable
 
 DEFAULT_FILE = Path("/etc/phobos.conf")
 """The configuration when neither the command line nor PHOBOS_CFG_FILE names one; it need not exist."""
@@ -26,8 +28,7 @@ _PREFIX: Final = "PHOBOS_"
 
 def variable(section: str, key: str) -> str:
     """The environment variable that sets `key` of `section`: PHOBOS_TLC_LEGACY_port for port of tlc "legacy"."""
-    name = section.upper().replace('"', "").replace(" ", "_")
-    return f"{_PREFIX}{name}_{key.lower()}"
+    return f"{_PREFIX}{in_variable(section)}_{key.lower()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,12 @@ class PhobosConfiguration:
         for section, key in self._written:
             if (name := variable(section, key)) not in self._variables:
                 yield GivenKey(name, section, key)
+
+    def sections(self, kind: str) -> Iterator[str]:
+        """The names of the sections of a `kind` in the file, as they are written there: legacy for [tlc "legacy"]."""
+        pattern = re.compile(rf'{kind} "(.+)"', re.IGNORECASE)
+        found = (pattern.fullmatch(section) for section, _ in self._written)
+        return iter(dict.fromkeys(match[1] for match in found if match is not None))
 
     def label(self, section: str, key: str) -> str:
         """What the key is called where its value is from: ``[lrs] policy`` or ``PHOBOS_LRS_policy``."""

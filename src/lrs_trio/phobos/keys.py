@@ -8,25 +8,29 @@ from __future__ import annotations
 import re
 from typing import Final
 
-TAPES: Final = "tapes are not served by this version"
+CONTROLLER: Final = "read by the tape library controller, not by the daemon"
+TAPES: Final = "tape is not among the families served here"
 POOLS: Final = "rados pools are not supported"
 CLIENTS: Final = "read by clients, not by the daemon"
 UNKNOWN: Final = "unknown, here and to Phobos 3.3; is it spelled right?"
 
 _MEANINGLESS: Final = {
-    TAPES: (
-        "TAPE_tape_full_threshold",
-        "TAPE_MODEL_supported_list",
-        "TAPE_TYPE_.+_drive_rw",
-        "DRIVE_TYPE_.+_models",
-        "IO_SCHED_TAPE_(read_algo|write_algo|format_algo|dispatch_algo|ordered_grouped_read)",
-        "IO_SCHED_TAPE_fair_share_.+_(min|max)",
-        "LTFS_cmd_(mount|umount|format|release)",
+    CONTROLLER: (
         "SCSI_retry_(count|short|long)",
         "SCSI_max_element_status",
         "SCSI_(query|move|inquiry)_timeout_ms",
         "LIB_SCSI_sep_sn_query",
-        "TLC_.+_(hostname|port|listen_hostname|listen_port|listen_interface|lib_device|max_device_retry)",
+        "TLC_[^a-z]+_(listen_hostname|listen_port|listen_interface|lib_device|max_device_retry)",
+    ),
+    TAPES: (
+        "TAPE_tape_full_threshold",
+        "TAPE_MODEL_supported_list",
+        "TAPE_TYPE_[^a-z]+_drive_rw",
+        "DRIVE_TYPE_[^a-z]+_models",
+        "IO_SCHED_TAPE_(read_algo|write_algo|format_algo|dispatch_algo|ordered_grouped_read)",
+        "IO_SCHED_TAPE_fair_share_.+_(min|max)",
+        "LTFS_cmd_(mount|umount|format|release)",
+        "TLC_[^a-z]+_(hostname|port)",
     ),
     POOLS: (
         "RADOS_POOL_rados_pool_full_threshold",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 HIGHEST_INT: Final = 2**31 - 1
@@ -11,6 +12,7 @@ HIGHEST_LONG: Final = 2**64 - 1
 
 _SIGNED: Final = re.compile(r"\s*[+-]?[0-9]{1,20}", re.ASCII)
 _UNSIGNED: Final = re.compile(r"\s*\+?[0-9]{1,20}", re.ASCII)
+_SHARES: Final = re.compile(r"([0-9]{1,10}),([0-9]{1,10}),([0-9]{1,10})", re.ASCII)
 
 
 def whole_number(text: str) -> int | None:
@@ -43,3 +45,23 @@ def within(text: str, lowest: int, highest: int) -> int | None:
     """`text` as a number from `lowest` to `highest`, ``None`` if it is none of those; a minus is an error even at 0."""
     number = int(text) if _UNSIGNED.fullmatch(text) else None
     return number if number is not None and lowest <= number <= highest else None
+
+
+def shares(text: str) -> tuple[int, int, int] | None:
+    """`text` as numbers of drives for reads, writes and formats, ``None`` if it is something else."""
+    found = _SHARES.fullmatch(text)
+    if found is None:
+        return None
+    reads, writes, formats = map(int, found.groups())
+    return (reads, writes, formats) if max(reads, writes, formats) <= HIGHEST_INT else None
+
+
+def as_written(name: str, known: Iterable[str]) -> str | None:
+    """That of the `known` names that `name` is as it is in a variable, in capitals or small; ``None`` if it is none."""
+    same = (other for other in known if in_variable(other) == in_variable(name))
+    return next(same, None)
+
+
+def in_variable(name: str) -> str:
+    """What becomes of the name of a section in that of a variable: in capitals, without quotes, `_` for blanks."""
+    return name.upper().replace('"', "").replace(" ", "_")

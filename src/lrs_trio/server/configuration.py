@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, Protocol
 
 import structlog
-from pydantic import ValidationError
 
 from lrs_trio.errors import LrsError
 from lrs_trio.model import ConfigureOperation, Family
-from lrs_trio.scheduling.family import FamilyScheduler
-from lrs_trio.settings import FamilySettings
+from lrs_trio.phobos.values import as_written, in_variable, names, shares
+from lrs_trio.settings import FamilySettings, TapeSettings
+from lrs_trio.settings_sources import Key, changed
 from lrs_trio.wire.messages import Configure, Configured
 
 log = structlog.get_logger()
@@ -34,20 +36,43 @@ class Configuration(Protocol):
     def set(self, section: str, key: str, value: str) -> None: ...
 
 
+class Configurable(Protocol):
+    """A family that goes on with other settings when it is told."""
+
+    settings: FamilySettings
+
+    @property
+    def family(self) -> Family: ...
+
+    def change_settings(self, settings: FamilySettings) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What a key changes while the daemon runs: a setting of `family`, or of each if there is none."""
+    """What a key changes while the daemon runs: a setting of `family`, or of each if there is none.
 
-    setting: str
+    `read` makes of the text what the setting takes.
+    """
+
+    setting: Key
     family: Family | None = None
+    read: Callable[[str], object] = str
 
 
 EFFECTS: Final[Mapping[tuple[str, str], Effect]] = {
-    ("LRS", "policy"): Effect("policy"),
-    ("LRS", "locate_lock_expirancy"): Effect("locate_expiry_ms"),
-    ("LRS", "grouping_on_dir"): Effect("groupings", Family.DIR),
-    ("DIR", "dir_full_threshold"): Effect("full_threshold_percent", Family.DIR),
+    ("LRS", "policy"): Effect(("policy",)),
+    ("LRS", "locate_lock_expirancy"): Effect(("locate_expiry_ms",)),
+    ("LRS", "grouping_on_dir"): Effect(("groupings",), Family.DIR),
+    ("LRS", "mount_prefix"): Effect(("mount_prefix",), Family.TAPE),
+    ("DIR", "dir_full_threshold"): Effect(("full_threshold_percent",), Family.DIR),
+    ("TAPE", "tape_full_threshold"): Effect(("full_threshold_percent",), Family.TAPE),
+    ("LTFS", "cmd_mount"): Effect(("ltfs", "mount"), Family.TAPE),
+    ("LTFS", "cmd_umount"): Effect(("ltfs", "unmount"), Family.TAPE),
+    ("LTFS", "cmd_format"): Effect(("ltfs", "format"), Family.TAPE),
 }
+
+_FAIR_SHARE: Final = re.compile("fair_share_(.+)_(min|max)", re.IGNORECASE)
+_TYPE: Final = re.compile(r'(tape|drive)_type "?([^"]+)"?', re.IGNORECASE)
 
 
 class LiveConfiguration:
@@ -56,7 +81,7 @@ class LiveConfiguration:
     Values that nobody has set come from `given`; what is set lasts as long as the daemon.
     """
 
-    def __init__(self, families: Mapping[Family, FamilyScheduler], given: Configuration | None) -> None:
+    def __init__(self, families: Mapping[Family, Configurable], given: Configuration | None) -> None:
         self._families = families
         self._values: Configuration = _Values() if given is None else given
         self._set: set[tuple[str, str]] = set()
@@ -91,12 +116,13 @@ class LiveConfiguration:
         if too_many or max(len(section), len(key), len(value)) > LONGEST_TEXT:
             text = f"at most {MOST_VALUES} settings of {LONGEST_TEXT} characters are kept"
             raise LrsError(errno.ENOSPC, text)
-        effect = EFFECTS.get(name)
-        if effect is not None:
-            self._apply(effect, f"[{section}] {key}", value)
+        effect = self._effect(section, key)
+        changes = [] if effect is None else self._changes(effect, f"[{section}] {key}", value)
+        for family, settings in changes:
+            family.change_settings(settings)
         self._set.add(name)
         self._values.set(section, key, value)
-        return effect is not None
+        return bool(changes)
 
     def _warn(self, unheeded: Mapping[tuple[str, str], str]) -> None:
         """Say once of each key that it has no effect."""
@@ -109,16 +135,47 @@ class LiveConfiguration:
                 count=len(new),
             )
 
-    def _apply(self, effect: Effect, label: str, value: str) -> None:
+    def _effect(self, section: str, key: str) -> Effect | None:
+        tapes = self._families[Family.TAPE].settings if Family.TAPE in self._families else None
+        effect = EFFECTS.get(_name(section, key))
+        if effect is None and isinstance(tapes, TapeSettings):
+            effect = _share(section, key, tapes) or _list_of_types(section, key, tapes)
+        return effect
+
+    def _changes(self, effect: Effect, label: str, value: str) -> list[tuple[Configurable, FamilySettings]]:
+        """The families that heed it, and what they are to go on with."""
+        heeding = [family for family in self._families.values() if effect.family in (None, family.family)]
         try:
-            checked = FamilySettings.model_validate({effect.setting: value})
-        except ValidationError:
-            allowed = FamilySettings.model_fields[effect.setting].description
-            raise LrsError(errno.EINVAL, f"{label} = {value!r}: must be {allowed}") from None
-        change = {effect.setting: getattr(checked, effect.setting)}
-        for family in self._families.values():
-            if effect.family in (None, family.family):
-                family.change_settings(family.settings.model_copy(update=change))
+            return [(family, changed(family.settings, effect.setting, effect.read(value))) for family in heeding]
+        except ValueError as error:
+            raise LrsError(errno.EINVAL, f"{label} = {value!r}: {error}") from None
+
+
+# Keys in the name of something. It may come in any case; ours is that in which it is known already.
+
+
+def _share(section: str, key: str, tapes: TapeSettings) -> Effect | None:
+    """How many drives of a technology there are for what; ``None`` for others than those that drives may have."""
+    found = _FAIR_SHARE.fullmatch(key)
+    technology = as_written(found[1], tapes.models) if found is not None else None
+    if found is None or technology is None or in_variable(section) != "IO_SCHED_TAPE":
+        return None
+    return Effect(("fair_share", technology, found[2].lower()), Family.TAPE, shares)
+
+
+def _list_of_types(section: str, key: str, tapes: TapeSettings) -> Effect | None:
+    """What goes together, of drives and of tapes."""
+    found = _TYPE.fullmatch(section)
+    if found is None:
+        return None
+    match found[1].lower(), key.lower():
+        case "tape", "drive_rw":
+            setting, known = "tape_types", [*tapes.tape_types, *tapes.models]
+        case "drive", "models":
+            setting, known = "drive_types", [*tapes.drive_types, *chain(*tapes.tape_types.values())]
+        case _:
+            return None
+    return Effect((setting, as_written(found[2], known) or found[2]), Family.TAPE, names)
 
 
 class _Values:
@@ -136,7 +193,7 @@ class _Values:
 
 def _name(section: str, key: str) -> tuple[str, str]:
     """What Phobos takes for one and the same key: it names an environment variable by it."""
-    return section.upper().replace('"', "").replace(" ", "_"), key.lower()
+    return in_variable(section), key.lower()
 
 
 def _parse(text: str) -> list[Any]:

@@ -155,7 +155,8 @@ class Dispatcher:
             if any(element.to_sync for element in body.media):
                 client.outbox.respond(Response(request.id, Failed(-(error.errno or errno.EINVAL), body.kind)))
             return
-        release = ReleaseRequest(client, request.id, body, self._services.dss, self._services.events)
+        self._serial += 1
+        release = ReleaseRequest(client, request.id, body, self._services.dss, self._services.events, self._serial)
         if release.begin(self._is_attached, self._keeps_groupings):
             releases.start_soon(release.run, name=f"release of {client}")
 
