@@ -17,6 +17,7 @@ import trio.testing
 from lrs_trio.errors import LrsError
 from lrs_trio.model import LABEL_LENGTH, Device, Family, FsStatus, FsType, Medium, ResourceId
 from lrs_trio.storage.directory import DirectoryFilesystem, DirectoryStorage
+from lrs_trio.storage.protocols import Content
 from lrs_trio.storage.root import LABEL_FILE
 from lrs_trio.storage.shared_sync import SharedSync
 from lrs_trio.storage.space import FullThreshold
@@ -95,7 +96,7 @@ async def test_a_drive_that_is_not_there_or_no_directory(tmp_path: Path) -> None
 
 async def test_the_medium_is_called_like_the_path_even_with_colons(tmp_path: Path) -> None:
     row = device(f"{HOST}:/srv/a:b")
-    assert await DirectoryStorage(HOST, 5).unit(row).library.lookup(row) == "/srv/a:b"
+    assert await DirectoryStorage(HOST, 5).unit(row).library.lookup(row) == Content("/srv/a:b")
 
 
 async def test_a_device_without_a_path_is_refused() -> None:

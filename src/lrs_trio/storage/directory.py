@@ -13,7 +13,7 @@ import trio
 
 from lrs_trio.errors import LrsError
 from lrs_trio.model import Device, FsStatus, Medium, Space
-from lrs_trio.storage.protocols import DriveIdentity, Unit
+from lrs_trio.storage.protocols import Content, DriveIdentity, Unit
 from lrs_trio.storage.root import Root, label_names, label_recorded
 from lrs_trio.storage.shared_sync import Member, SharedSync, VolumeSync
 from lrs_trio.storage.space import FullThreshold, measured_space, with_full_threshold
@@ -81,14 +81,14 @@ class DirectoryDrive:
 class DirectoryLibrary:
     """A directory always holds its medium, which is called like its path."""
 
-    async def lookup(self, device: Device) -> str | None:
+    async def lookup(self, device: Device) -> Content:
         """The path in `device`'s name.
 
         Raises:
             LrsError: EINVAL, there is none in it.
         """
         await trio.lowlevel.checkpoint()
-        return _path_of(device)
+        return Content(_path_of(device))
 
 
 @dataclass(frozen=True, slots=True)

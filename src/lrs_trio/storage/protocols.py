@@ -32,9 +32,48 @@ class Drive(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a library says of one drive: the name of the medium in it, ``None`` if it is empty, and its number.
+
+    The first drive of a library has the number 0.
+    """
+
+    medium: str | None
+    address: int = 0
+
+
 class Library(Protocol):
-    async def lookup(self, device: Device) -> str | None:
-        """The name of the medium that is in `device`'s drive, ``None`` if it is empty."""
+    async def lookup(self, device: Device) -> Content:
+        """What is in `device`'s drive.
+
+        Raises:
+            LibraryUnreachableError: nobody could be asked.
+            LrsError: ENOENT, the library knows no such drive.
+        """
+        ...
+
+
+class Robot(Library, Protocol):
+    """A library whose media move. A move that was given up may still be done: look the drive up afterwards."""
+
+    async def load(self, device: Device, medium: str) -> None:
+        """Bring `medium` from wherever it is into `device`'s drive, which is empty.
+
+        Raises:
+            LibraryUnreachableError: nobody could be asked; nothing was moved as far as is known.
+            MediumMissingError: the library has no such medium.
+            OperationError: it did not work.
+        """
+        ...
+
+    async def unload(self, device: Device, medium: str) -> None:
+        """Take `medium` out of `device`'s drive, to the slot it came from if that is free.
+
+        Raises:
+            LibraryUnreachableError: nobody could be asked; nothing was moved as far as is known.
+            OperationError: it did not work, or the drive is empty or holds another medium.
+        """
         ...
 
 
@@ -73,10 +112,32 @@ class Filesystem(Protocol):
         ...
 
 
+class TapeFilesystem(Filesystem, Protocol):
+    """The filesystem of whatever medium is in one drive.
+
+    `open` is given the drive's path and does not touch the medium. `mount` raises `LabelError` for another medium's
+    label, `unmount` EBUSY while somebody uses it: then it stays mounted. An operation that is cancelled ends
+    whatever it has started within a few seconds, and leaves the drive in an unknown state.
+    """
+
+    async def adopt(self) -> str | None:
+        """The root, if something is mounted from this drive already; ``None`` if not."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """The adapters of one device."""
+    """The adapters of one device whose medium never leaves it."""
 
     library: Library
     drive: Drive
     filesystem: Filesystem
+
+
+@dataclass(frozen=True, slots=True)
+class DriveUnit:
+    """The adapters of one device whose media come and go."""
+
+    library: Robot
+    drive: Drive
+    filesystem: TapeFilesystem

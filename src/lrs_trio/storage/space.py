@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lrs_trio.errors import LrsError
 from lrs_trio.model import Space
@@ -38,4 +38,4 @@ def measured_space(found: os.statvfs_result, path: str) -> Space:
 def with_full_threshold(space: Space, percent: int) -> Space:
     """`space` with nothing free once only `percent` of it is left; until then all of it is."""
     left = (100 - percent) * space.free // 100 - percent * space.used // 100
-    return space if left > 0 else Space(space.used, 0)
+    return space if left > 0 else replace(space, free=0)
