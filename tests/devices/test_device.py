@@ -16,8 +16,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from lrs_trio.devices.device import DeviceTask
 from lrs_trio.devices.grant import GrantState
+from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.devices.ownership import LOOK_AGAIN_S
-from lrs_trio.devices.state import DeviceStatus, FormatJob
+from lrs_trio.devices.state import FormatJob
 from lrs_trio.devices.to_sync import SyncStatus
 from lrs_trio.dss.operations import MediumRow, ReleaseLock, SetDeviceStatus, UpdateMedia
 from lrs_trio.errors import LrsError
@@ -397,7 +398,7 @@ async def test_a_due_sync_waits_for_io_only_where_it_excludes_it(
     device = site.device(A, family_settings(requests=1, sync_while_io=sync_while_io))
     async with site.running(device):
         held = grant_on(device)
-        device.plan(held)
+        device.plan(held, site.medium(A))
         await wait_all_tasks_blocked()
         assert held.state is GrantState.READY
         device.move_grant(held, GrantState.ONGOING)
@@ -418,7 +419,7 @@ async def test_nothing_is_made_ready_while_an_exclusive_sync_runs(site: Site, au
         device.add_release(waiter().sub, at_once=False)
         await trio.sleep(1)
         holder = Holder()
-        device.plan(grant_on(device, holder=holder))
+        device.plan(grant_on(device, holder=holder), site.medium(A))
         await trio.sleep(3)
         assert holder.ready == []
         await trio.sleep(3)
@@ -432,7 +433,7 @@ async def test_a_sync_that_excluded_io_says_when_it_is_over(site: Site, autojump
     device = site.device(A, family_settings(requests=1, sync_while_io=False))
     async with site.running(device):
         holder = Holder()
-        device.plan(grant_on(device, holder=holder))
+        device.plan(grant_on(device, holder=holder), site.medium(A))
         await wait_all_tasks_blocked()
         device.add_release(waiter().sub, at_once=False)
         await trio.sleep(1)
@@ -448,7 +449,7 @@ async def test_a_dirty_medium_is_synced_at_the_age_threshold(site: Site, autojum
     device = site.device(A, family_settings(age_ms=4_000))
     async with site.running(device):
         held = grant_on(device)
-        device.plan(held)
+        device.plan(held, site.medium(A))
         await wait_all_tasks_blocked()
         device.move_grant(held, GrantState.ONGOING)
         disk.write(400)
@@ -511,7 +512,7 @@ async def test_a_volume_that_two_directories_share_has_one_free_space(site: Site
     device, sibling = site.device(A), site.device("/srv/b")
     async with site.running(device, sibling):
         assert device.state.volume is sibling.state.volume
-        device.plan(grant_on(device, size=300))
+        device.plan(grant_on(device, size=300), site.medium(A))
         assert sibling.state.volume.available == 700
 
 
@@ -571,7 +572,7 @@ async def test_a_failing_sync_hands_back_what_is_planned_and_leaves_what_is_ongo
         holders = [Holder() for _ in range(3)]
         grants = [grant_on(device, size=10, holder=holder) for holder in holders]
         for grant in grants:
-            device.plan(grant)
+            device.plan(grant, site.medium(A))
         await wait_all_tasks_blocked()
         device.move_grant(grants[0], GrantState.ONGOING)
         device.move_grant(grants[1], GrantState.RESERVED)
@@ -640,7 +641,7 @@ async def test_a_mount_that_fails_gives_the_grant_back(site: Site, autojump_cloc
     async with site.running(device):
         disk.fail("mount", errno.EIO)
         holder = Holder()
-        device.plan(grant_on(device, holder=holder))
+        device.plan(grant_on(device, holder=holder), site.medium(A))
         await device.ended.wait()
         assert [error.errno for _, error in holder.failed] == [errno.EIO]
         assert (device.state.grants, device.state.volume.reserved) == (set(), 0)
@@ -658,7 +659,7 @@ async def test_a_stop_waits_syncs_unmounts_and_gives_the_locks_back_in_that_orde
     device = site.device(A, family_settings(age_ms=1_000_000, sync_while_io=False))
     async with site.running(device):
         held = grant_on(device)
-        device.plan(held)
+        device.plan(held, site.medium(A))
         await wait_all_tasks_blocked()
         device.move_grant(held, GrantState.ONGOING)
         one = waiter()
@@ -687,7 +688,7 @@ async def test_a_stop_syncs_a_dirty_medium_first(site: Site, autojump_clock: Moc
     device = site.device(A, family_settings(age_ms=1_000_000))
     async with site.running(device):
         held = grant_on(device)
-        device.plan(held)
+        device.plan(held, site.medium(A))
         await wait_all_tasks_blocked()
         device.move_grant(held, GrantState.ONGOING)
         device.end_grant(held, dirty=True)
@@ -734,6 +735,9 @@ class FormatOutcome:
     def format_failed(self, error: OSError) -> None:
         self.said.append(error.errno)
 
+    def format_displaced(self, error: OSError) -> None:
+        self.said.append("displaced")
+
 
 @pytest.mark.note("5.1", "5.2", "5.3")
 @pytest.mark.parametrize("unlock", [True, False])
@@ -742,7 +746,7 @@ async def test_a_format_labels_and_accounts(site: Site, autojump_clock: MockCloc
     disk.seconds["format"] = 60.0
     device, outcome = site.device(A), FormatOutcome()
     async with site.running(device):
-        device.plan_format(FormatJob(medium_id(A), unlock, outcome))
+        device.plan_format(FormatJob(site.medium(A), unlock, outcome))
         await trio.sleep(30)
         assert outcome.said == []
         await trio.sleep(40)
@@ -753,7 +757,7 @@ async def test_a_format_labels_and_accounts(site: Site, autojump_clock: MockCloc
         assert device.medium == medium
         assert device.state.serving
         holder = Holder()
-        device.plan(grant_on(device, holder=holder))
+        device.plan(grant_on(device, holder=holder), site.medium(A))
         await trio.sleep(1)
         assert len(holder.ready) == 1
         assert device.state.status is DeviceStatus.MOUNTED
@@ -765,7 +769,7 @@ async def test_a_format_that_the_site_forbids_blames_nobody(site: Site, autojump
     site.add(A, fs_status=FsStatus.BLANK).fail("format", number)
     device, outcome = site.device(A), FormatOutcome()
     async with site.running(device):
-        device.plan_format(FormatJob(medium_id(A), unlock=False, holder=outcome))
+        device.plan_format(FormatJob(site.medium(A), unlock=False, holder=outcome))
         await trio.sleep(1)
         assert outcome.said == [number]
         assert device.state.serving
@@ -778,7 +782,7 @@ async def test_a_format_that_breaks_fails_medium_and_device(site: Site, autojump
     site.add(A, fs_status=FsStatus.BLANK).fail("format", errno.EIO)
     device, outcome = site.device(A), FormatOutcome()
     async with site.running(device):
-        device.plan_format(FormatJob(medium_id(A), unlock=False, holder=outcome))
+        device.plan_format(FormatJob(site.medium(A), unlock=False, holder=outcome))
         await device.ended.wait()
     assert outcome.said == [errno.EIO]
     assert site.medium(A).adm_status is AdmStatus.FAILED
@@ -791,7 +795,7 @@ async def test_a_due_sync_comes_between_two_actions(site: Site, autojump_clock: 
     device = site.device(A, family_settings(requests=1, sync_while_io=False))
     async with site.running(device):
         holder = Holder()
-        device.plan(grant_on(device, RequestKind.READ, holder=holder))
+        device.plan(grant_on(device, RequestKind.READ, holder=holder), site.medium(A))
         device.add_release(waiter().sub, at_once=False)
         await trio.sleep(1)
         assert disk.times("sync") == [0.0]

@@ -87,7 +87,7 @@ async def test_what_succeeds_gives_health_back(autojump_clock: MockClock) -> Non
         device.add_release(waiter().sub, at_once=True)
         await trio.sleep(1)
         assert (device.health, device.medium_health) == (1, 1)
-        device.plan(grant_on(device))
+        device.plan(grant_on(device), site.medium(A))
         await trio.sleep(1)
         assert (device.health, device.medium_health) == (2, 2)
 
@@ -102,7 +102,7 @@ async def test_a_failing_mount_fails_only_who_has_no_health_left(
     device = site.device(A, family_settings(max_health=maximum))
     async with site.running(device):
         holder = Holder()
-        device.plan(grant_on(device, holder=holder))
+        device.plan(grant_on(device, holder=holder), site.medium(A))
         await device.ended.wait()
     assert len(holder.failed) == 1
     assert (site.medium(A).adm_status, site.device_row(A).adm_status) == (status, status)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from dataclasses import replace
 from math import inf
 
 import pytest
@@ -13,15 +14,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from lrs_trio.devices.departure import Departure
 from lrs_trio.devices.grant import Grant, GrantState
-from lrs_trio.devices.state import DeviceState, DeviceStatus, FormatJob, Step, Volume
+from lrs_trio.devices.life import DeviceStatus, Life
+from lrs_trio.devices.state import SERVING, DeviceState, FormatJob, Prepare, Step
 from lrs_trio.devices.to_sync import SubRequest, SyncGroup, ToSyncSet
-from lrs_trio.model import RequestKind, SyncThresholds
+from lrs_trio.devices.volume import Volume
+from lrs_trio.errors import LrsError
+from lrs_trio.model import FsType, Medium, RequestKind, SyncThresholds
 from lrs_trio.wire.messages import Pong, Response
 from tests.fakes.outbox import RecordingOutbox
 from tests.fakes.site import Holder, medium_id
 
 AGE = 10.0
-MEDIUM = medium_id("/srv/a")
+MEDIUM = Medium(medium_id("/srv/a"), FsType.POSIX)
 
 
 def make_state(
@@ -33,7 +37,8 @@ def make_state(
         sync_while_io,
         mix,
         volume or Volume(measured=10_000),
-        DeviceStatus.MOUNTED,
+        Life(0.0, DeviceStatus.MOUNTED),
+        MEDIUM.id,
     )
 
 
@@ -49,12 +54,12 @@ class OnDevice:
 
 
 def grant(state: DeviceState, kind: RequestKind = RequestKind.WRITE, size: int = 0) -> Grant:
-    return Grant(OnDevice(state), MEDIUM, kind, Holder(), size)  # type: ignore[arg-type]
+    return Grant(OnDevice(state), MEDIUM.id, kind, Holder(), size, volume=state.volume)  # type: ignore[arg-type]
 
 
 def planned(state: DeviceState, to: GrantState = GrantState.PLANNED, **more: int) -> Grant:
     made = grant(state, **more)  # type: ignore[arg-type]
-    state.plan(made, 0.0)
+    state.plan(made, MEDIUM, 0.0)
     if to is not GrantState.PLANNED:
         state.scheduled.pop()
         state.move(made, to, 0.0)
@@ -69,6 +74,8 @@ class Nobody:
     def formatted(self) -> None: ...
 
     def format_failed(self, error: OSError) -> None: ...
+
+    def format_displaced(self, error: OSError) -> None: ...
 
 
 def a_format() -> FormatJob:
@@ -194,12 +201,155 @@ def test_a_failed_device_ends_when_its_sync_and_its_books_have() -> None:
     add_due(state)
     state.begin_sync()
     state.unsettled = 1
-    state.fail(OSError(errno.EIO, "disk"))
+    state.fail(OSError(errno.EIO, "disk"), 0.0)
     assert state.next_step(0.0) == (Step.WAIT, inf)
     state.end_sync()
     assert state.next_step(0.0) == (Step.WAIT, inf)
     state.unsettled = 0
     assert state.next_step(0.0)[0] is Step.STOP
+
+
+# Media that come and go.
+
+
+OTHER = replace(MEDIUM, id=medium_id("/srv/b"))
+
+
+def drive_state() -> DeviceState:
+    state = make_state(sync_while_io=False)
+    state.movable = True
+    return state
+
+
+def planned_other(state: DeviceState) -> Grant:
+    """Another medium is promised than the one that is present."""
+    made = grant(state, RequestKind.READ)
+    made.medium = OTHER.id
+    state.plan(made, OTHER, 0.0)
+    return made
+
+
+@pytest.mark.note("2.5f", "4.4")
+def test_what_waits_for_a_sync_is_synced_before_its_medium_is_exchanged() -> None:
+    state = drive_state()
+    state.to_sync.add(SubRequest(1, 1), 0.0)
+    assert state.next_step(0.0)[0] is Step.WAIT
+    planned_other(state)
+    assert state.exchanging
+    assert state.next_step(0.0)[0] is Step.SYNC
+    state.begin_sync()
+    assert state.next_step(0.0)[0] is Step.WAIT
+    state.end_sync()
+    state.unsettled = 1
+    assert state.next_step(0.0)[0] is Step.WAIT
+    state.unsettled = 0
+    assert state.next_step(0.0)[0] is Step.ACT
+
+
+@pytest.mark.note("2.5f", "9")
+@pytest.mark.parametrize("used", [GrantState.READY, GrantState.ONGOING, GrantState.RESERVED])
+def test_a_medium_in_use_is_neither_exchanged_nor_formatted(used: GrantState) -> None:
+    exchanged, formatted = drive_state(), drive_state()
+    for state in (exchanged, formatted):
+        held = planned(state, used)
+        planned_other(state) if state is exchanged else state.schedule_format(a_format())
+        assert not state.at_rest
+        assert state.next_step(0.0)[0] is Step.WAIT
+        state.end(held, 0.0, dirty=False)
+        assert state.next_step(0.0)[0] is Step.ACT
+
+
+def test_the_medium_that_is_present_is_prepared_without_an_exchange() -> None:
+    state = drive_state()
+    planned(state, GrantState.ONGOING)
+    planned(state)
+    assert not state.exchanging
+    assert state.next_step(0.0)[0] is Step.ACT
+
+
+@pytest.mark.note("5.3")
+def test_a_format_excludes_io_only_while_it_is_under_way() -> None:
+    state = drive_state()
+    state.schedule_format(a_format())
+    assert not state.excludes_io
+    state.scheduled.popleft()
+    assert state.excludes_io
+
+
+@pytest.mark.note("2.5f", "4.4")
+def test_a_tainted_medium_is_taken_out_when_it_is_not_used_and_its_books_are_written() -> None:
+    state = drive_state()
+    held = planned(state, GrantState.ONGOING)
+    state.unsettled = 1
+    state.tainted = OSError(errno.EIO, "tape")
+    assert not state.serving
+    assert state.next_step(0.0) == (Step.WAIT, inf)
+    state.end(held, 0.0, dirty=True)
+    assert not state.to_sync.pending
+    assert state.next_step(0.0) == (Step.WAIT, inf)
+    state.unsettled = 0
+    assert state.next_step(0.0)[0] is Step.EJECT
+
+
+def test_a_tainted_medium_leaves_before_the_next_one_comes() -> None:
+    state = drive_state()
+    planned_other(state)
+    state.tainted = OSError(errno.EIO, "tape")
+    assert state.next_step(0.0)[0] is Step.EJECT
+    state.tainted = state.present = None
+    assert state.next_step(0.0)[0] is Step.ACT
+
+
+@pytest.mark.note("11")
+def test_a_stop_does_not_take_a_tainted_or_a_lost_medium_out() -> None:
+    for flag in ("tainted", "lost"):
+        state = drive_state()
+        setattr(state, flag, OSError(errno.EIO, "tape"))
+        state.stopping = True
+        assert state.next_step(0.0)[0] is Step.STOP
+
+
+def test_a_move_that_was_lost_track_of_is_found_out_before_anything_else() -> None:
+    state = drive_state()
+    state.lost = state.unlocked = True
+    state.tainted = OSError(errno.EIO, "tape")
+    add_due(state)
+    planned(state)
+    assert state.next_step(0.0)[0] is Step.FIND_OUT
+
+
+@pytest.mark.note("2.5f", "4.4")
+def test_a_medium_that_is_not_ours_any_more_is_synced_and_then_taken_out() -> None:
+    state = drive_state()
+    held = planned(state, GrantState.ONGOING)
+    state.withheld = LrsError(errno.EALREADY, "somebody else's")
+    assert state.next_step(0.0)[0] is Step.WAIT
+    state.end(held, 0.0, dirty=True)
+    assert state.next_step(0.0)[0] is Step.SYNC
+    state.begin_sync()
+    assert state.next_step(0.0)[0] is Step.WAIT
+    state.end_sync()
+    assert state.next_step(0.0)[0] is Step.EJECT
+    # It is not known yet whether the lock can be had again.
+    state.unlocked = True
+    assert state.next_step(0.0)[0] is Step.LOCK
+
+
+def test_a_medium_that_cannot_leave_is_withheld_where_it_is() -> None:
+    state = make_state()
+    state.withheld = LrsError(errno.EALREADY, "somebody else's")
+    assert state.next_step(0.0) == (Step.WAIT, inf)
+
+
+def test_a_device_is_not_idle_while_it_acts_for_a_grant_that_has_gone() -> None:
+    state = drive_state()
+    promised = planned_other(state)
+    state.scheduled.popleft()
+    state.acting = True
+    state.end(promised, 0.0, dirty=False)
+    assert not state.idle
+    state.acting = False
+    assert state.idle
 
 
 # What may be planned.
@@ -215,7 +365,7 @@ def test_slots_are_what_the_maximum_leaves() -> None:
     assert (state.planned, state.ongoing, state.reserved) == (1, 1, 1)
     assert state.free_slots(0.0) == 0
     with pytest.raises(RuntimeError, match="max_concurrent_io"):
-        state.plan(grant(state), 0.0)
+        state.plan(grant(state), MEDIUM, 0.0)
 
 
 @pytest.mark.note("2.5f")
@@ -230,10 +380,10 @@ def test_a_due_sync_takes_the_slots_away_where_it_excludes_io(sync_while_io: boo
     assert state.free_slots(0.0) == 2
 
 
-@pytest.mark.parametrize("status", set(DeviceStatus) - {DeviceStatus.LOADED, DeviceStatus.MOUNTED})
+@pytest.mark.parametrize("status", [status for status in DeviceStatus if status not in SERVING])
 def test_nothing_is_planned_on_a_device_that_does_not_serve(status: DeviceStatus) -> None:
     state = make_state()
-    state.status = status
+    state.life = Life(0.0, status)
     assert state.free_slots(0.0) == 0
 
 
@@ -241,7 +391,7 @@ def test_nothing_is_planned_on_a_device_that_does_not_serve(status: DeviceStatus
 def test_nothing_is_planned_on_a_stopping_a_failed_or_a_formatting_device() -> None:
     stopping, failed, formatting = make_state(), make_state(), make_state()
     stopping.stopping = True
-    failed.fail(OSError(errno.EIO, "disk"))
+    failed.fail(OSError(errno.EIO, "disk"), 0.0)
     formatting.schedule_format(a_format())
     assert [state.free_slots(0.0) for state in (stopping, failed, formatting)] == [0, 0, 0]
 
@@ -279,7 +429,7 @@ def test_a_cancelled_request_leaves_the_scheduled_queue_and_no_other_does() -> N
 def test_dirt_is_not_noted_on_a_failed_device() -> None:
     state = make_state()
     held = planned(state, GrantState.ONGOING)
-    state.fail(OSError(errno.EIO, "disk"))
+    state.fail(OSError(errno.EIO, "disk"), 0.0)
     state.end(held, 0.0, dirty=True)
     assert not state.to_sync.pending
 
@@ -402,7 +552,7 @@ class AnyOrder(RuleBasedStateMachine):
     def plan(self, kind: RequestKind, size: int) -> None:
         if self.state.free_slots(self.now) > 0 and self.state.accepts(kind):
             self.planned.append(grant(self.state, kind, size))
-            self.state.plan(self.planned[-1], self.now)
+            self.state.plan(self.planned[-1], MEDIUM, self.now)
 
     @rule()
     def plan_format(self) -> None:
@@ -424,9 +574,11 @@ class AnyOrder(RuleBasedStateMachine):
                 action = self.state.scheduled.popleft()
                 if isinstance(action, FormatJob):
                     self.formatting = action
-                else:
+                elif isinstance(action, Prepare):
                     assert action.grant in self.state.grants
                     self.state.move(action.grant, GrantState.READY, self.now)
+                else:
+                    self.state.present = None
             case Step.STOP:
                 assert self.group is None
                 assert self.formatting is None
@@ -442,7 +594,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.group is not None
         if failing:
             error = OSError(errno.EIO, "disk")
-            self.state.fail(error)
+            self.state.fail(error, self.now)
             for waiting in self.grants(GrantState.PLANNED, GrantState.READY):
                 self.state.end(waiting, self.now, dirty=False)
             self.state.to_sync.take()

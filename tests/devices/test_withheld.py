@@ -18,7 +18,7 @@ from trio.testing import MockClock
 
 from lrs_trio.devices.device import DeviceTask
 from lrs_trio.devices.grant import Grant
-from lrs_trio.devices.state import DeviceStatus
+from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.dss.operations import MediumRow, TakeLock
 from lrs_trio.errors import LrsError
 from lrs_trio.model import AdmStatus, FsStatus, LockOwner, LockType, lock_id
@@ -179,7 +179,8 @@ async def test_a_sync_that_finds_the_medium_deleted_withholds_it(autojump_clock:
 
 def planned(device: DeviceTask) -> Grant:
     grant = grant_on(device)
-    device.plan(grant)
+    assert device.medium is not None
+    device.plan(grant, device.medium)
     return grant
 
 

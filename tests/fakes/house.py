@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import errno
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
+from typing import Any, Generic, Protocol, TypeVar
 
 import trio
 import trio.testing
 
 from lrs_trio.devices.grant import GrantState
-from lrs_trio.devices.state import DeviceStatus
+from lrs_trio.devices.life import DeviceStatus
+from lrs_trio.devices.volume import Volume
+from lrs_trio.events import Events
 from lrs_trio.model import Family, FsType, NotifyOperation, ReadOperation, RequestKind, ResourceId
 from lrs_trio.scheduling.client import Client
 from lrs_trio.scheduling.family import FamilyScheduler
 from lrs_trio.scheduling.release import ReleaseRequest
 from lrs_trio.scheduling.requests import Allocation, FamilyRequest, FormatRequest, NotifyRequest
+from lrs_trio.scheduling.supply import Supply, Surroundings
 from lrs_trio.settings import FamilySettings
 from lrs_trio.wire.messages import (
     Failed,
@@ -35,6 +39,7 @@ from lrs_trio.wire.messages import (
     WriteGranted,
     WriteMedium,
 )
+from tests.fakes.dss import FakeDss
 from tests.fakes.outbox import RecordingOutbox
 from tests.fakes.site import DAEMON, Site, device_id, family_settings, medium_id
 
@@ -45,18 +50,39 @@ EPOCH = 1_700_000_000.0
 """The wall clock's time when the virtual clock began."""
 
 
-class House:
-    """What the daemon is between its sockets and its disks."""
+class AnySite(Protocol):
+    """What a house stands on."""
 
-    def __init__(self, site: Site, settings: FamilySettings, recheck_s: float) -> None:
+    dss: FakeDss
+    events: Events
+    volumes: MutableMapping[str, Volume]
+
+    def supply(self, around: Surroundings) -> Supply: ...
+
+    def running_syncs(self, device: ResourceId) -> int: ...
+
+
+S = TypeVar("S", bound=AnySite)
+
+
+class AnyHouse(Generic[S]):
+    """What the daemon is between its sockets and its storage."""
+
+    def __init__(
+        self,
+        site: S,
+        settings: FamilySettings,
+        recheck_s: float,
+        family: Family = Family.DIR,
+    ) -> None:
         self.site = site
         self.settings = settings
         self.family = FamilyScheduler(
-            Family.DIR,
+            family,
             settings,
             dss=site.dss,
             owner=DAEMON,
-            make_unit=lambda device: site.disks[device.id].unit,
+            make_supply=site.supply,
             events=site.events,
             recheck_s=recheck_s,
             wall_clock=lambda: EPOCH + trio.current_time(),
@@ -77,11 +103,14 @@ class House:
 
     def connect(self, *, pause: Callable[[], float] | None = lambda: 0.0) -> FakeClient:
         """A new client; its sender takes responses after `pause()` seconds, or only on `flush` if that is None."""
-        client = FakeClient(self, len(self.clients) + 1)
+        client = self.make_client(len(self.clients) + 1)
         self.clients.append(client)
         if pause is not None and self._senders is not None:
             self._senders.start_soon(client.outbox.serve, pause)
         return client
+
+    def make_client(self, serial: int) -> FakeClient:
+        return FakeClient(self, serial)
 
     def drain(self) -> None:
         """The first signal."""
@@ -135,7 +164,7 @@ class House:
         assert ours == []
         for device in self.family.devices.values():
             assert device.ended.is_set()
-            assert device.state.status in (DeviceStatus.STOPPED, DeviceStatus.FAILED)
+            assert device.state.status in (DeviceStatus.STOPPED, DeviceStatus.FAILED, DeviceStatus.QUARANTINED)
             assert device.state.grants == set()
         for name, volume in self.site.volumes.items():
             assert volume.reserved == 0, name
@@ -143,10 +172,14 @@ class House:
             assert client.client.waiting == set()
 
 
+class House(AnyHouse[Site]):
+    """One whose storage is disks."""
+
+
 class Watch(trio.abc.Instrument):
     """After every step of every task: what locks would protect is true (notes 4.2, 4.3)."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: AnyHouse[Any]) -> None:
         self._house = house
         self._ongoing: dict[ResourceId, int] = {}
 
@@ -167,7 +200,7 @@ class Watch(trio.abc.Instrument):
         before = self._ongoing.get(name, 0)
         self._check(name, "I/O starts during a sync", not excluded or state.ongoing <= before)
         self._ongoing[name] = state.ongoing
-        self._check(name, "one sync at a time", self._house.site.disks[name].running.get("sync", 0) <= 1)
+        self._check(name, "one sync at a time", self._house.site.running_syncs(name) <= 1)
         self._check(name, "free space", state.volume.free >= 0 and state.volume.reserved >= 0)
         kinds = {grant.kind for grant in state.grants}
         self._check(name, "mixed kinds", state.mix_reads_and_writes or len(kinds) <= 1)
@@ -180,7 +213,7 @@ class Watch(trio.abc.Instrument):
 class FakeClient:
     """A connection: what it asks, what it is told, what it holds."""
 
-    def __init__(self, house: House, serial: int) -> None:
+    def __init__(self, house: AnyHouse[Any], serial: int) -> None:
         self.house = house
         self.outbox = RecordingOutbox()
         self.client = Client(serial, self.outbox, pid=1000 + serial, uid=0)

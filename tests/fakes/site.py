@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -11,9 +11,10 @@ import trio
 import trio.testing
 
 from lrs_trio.devices.device import DeviceContext, DeviceTask
+from lrs_trio.devices.fixed import FixedDevice
 from lrs_trio.devices.grant import Grant
-from lrs_trio.devices.state import Volume
 from lrs_trio.devices.to_sync import SubRequest
+from lrs_trio.devices.volume import Volume
 from lrs_trio.events import Event, Events
 from lrs_trio.model import (
     AdmStatus,
@@ -27,7 +28,9 @@ from lrs_trio.model import (
     RequestKind,
     ResourceId,
 )
-from lrs_trio.settings import FamilySettings, SyncSettings
+from lrs_trio.scheduling.attached import AttachedSupply
+from lrs_trio.scheduling.supply import Supply, Surroundings
+from lrs_trio.settings import DirectorySettings, FamilySettings, SyncSettings
 from tests.fakes.dss import FakeDss
 from tests.fakes.storage import Capacity, FakeDisk
 
@@ -47,8 +50,8 @@ def device_id(path: str) -> ResourceId:
     return ResourceId(Family.DIR, f"{HOST}:{path}", LIBRARY)
 
 
-def family_settings(*, age_ms: int = 10, requests: int = 5, size: int = 2**30, **more: Any) -> FamilySettings:
-    return FamilySettings(sync=SyncSettings(time_ms=age_ms, requests=requests, bytes=size), **more)
+def family_settings(*, age_ms: int = 10, requests: int = 5, size: int = 2**30, **more: Any) -> DirectorySettings:
+    return DirectorySettings(sync=SyncSettings(time_ms=age_ms, requests=requests, bytes=size), **more)
 
 
 def run_virtual(main: Callable[..., Awaitable[T]], *args: object) -> T:
@@ -62,7 +65,7 @@ class Site:
     def __init__(self) -> None:
         self.dss = FakeDss()
         self.disks: dict[ResourceId, FakeDisk] = {}
-        self.volumes: dict[str, Volume] = {}
+        self.volumes: MutableMapping[str, Volume] = {}
         self.seen: list[Event] = []
         self.events = Events(trio.current_time)
         self.events.subscribe(self.seen.append)
@@ -99,6 +102,12 @@ class Site:
         )
         return disk
 
+    def supply(self, around: Surroundings) -> Supply:
+        return AttachedSupply(around, lambda device: self.disks[device.id].unit)
+
+    def running_syncs(self, device: ResourceId) -> int:
+        return self.disks[device].running.get("sync", 0)
+
     def medium(self, path: str) -> Medium:
         """The medium as the DSS has it now."""
         return self.dss.media[medium_id(path)]
@@ -108,13 +117,13 @@ class Site:
 
     def device(
         self, path: str, settings: FamilySettings | None = None, changed: Callable[[], None] = lambda: None
-    ) -> DeviceTask:
+    ) -> FixedDevice:
         """A device task of this host that is not running yet."""
         context = DeviceContext(settings or family_settings(), self.dss, DAEMON, self.volumes, self.events, changed)
-        return DeviceTask(self.device_row(path), self.disks[device_id(path)].unit, context)
+        return FixedDevice(self.device_row(path), self.disks[device_id(path)].unit, context)
 
     @asynccontextmanager
-    async def running(self, *devices: DeviceTask) -> AsyncIterator[None]:
+    async def running(self, *devices: FixedDevice) -> AsyncIterator[None]:
         """Run `devices` inside the block; they are cancelled at its end."""
         async with trio.open_nursery() as nursery:
             for device in devices:

@@ -12,7 +12,7 @@ import trio
 
 from lrs_trio.errors import LrsError
 from lrs_trio.model import Device, FsStatus, Medium, Space
-from lrs_trio.storage.protocols import DriveIdentity, Unit
+from lrs_trio.storage.protocols import Content, DriveIdentity, Unit
 
 
 @dataclass(slots=True)
@@ -90,9 +90,9 @@ class FakeDrive:
 class FakeLibrary:
     disk: FakeDisk
 
-    async def lookup(self, device: Device) -> str | None:
+    async def lookup(self, device: Device) -> Content:
         await self.disk.do("lookup")
-        return self.disk.path if self.disk.present else None
+        return Content(self.disk.path if self.disk.present else None)
 
 
 @dataclass(slots=True)

@@ -3,31 +3,33 @@
 The task is thin: what to do next is decided by `DeviceState`, what is done here is I/O through the
 storage adapters and bookkeeping through the DSS. Others change its state by plain calls and ring its
 bell; the task itself waits for the bell or for the deadline of its oldest release, never for a period.
+
+What all devices have in common is here. `fixed` is the device whose medium never leaves it, `drive` the one whose
+media come and go.
 """
 
 from __future__ import annotations
 
 import errno
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
+from typing import ClassVar
 
 import structlog
 import trio
 
 from lrs_trio.devices.grant import Grant, GrantState
-from lrs_trio.devices.health import health_from_log
+from lrs_trio.devices.life import DeviceStatus, Life
 from lrs_trio.devices.ownership import Ownership
-from lrs_trio.devices.state import DeviceState, DeviceStatus, FormatJob, Prepare, Step, Volume
+from lrs_trio.devices.state import Action, DeviceState, Exchange, FormatJob, Prepare, Step
 from lrs_trio.devices.to_sync import SubRequest, SyncGroup, SyncStatus, ToSyncSet
+from lrs_trio.devices.volume import Volume
 from lrs_trio.dss.operations import (
     Dss,
     MediumRow,
     MediumUpdate,
-    ReadHealthLog,
-    ReadMedium,
-    SetDeviceStatus,
     UpdateMedia,
 )
 from lrs_trio.errors import LrsError, describe
@@ -38,18 +40,15 @@ from lrs_trio.model import (
     Device,
     FsStatus,
     LockOwner,
-    LockType,
     Medium,
+    Phase,
     ResourceId,
     Space,
 )
 from lrs_trio.settings import FamilySettings
-from lrs_trio.storage.protocols import DriveIdentity, Unit
+from lrs_trio.storage.protocols import DriveIdentity, Filesystem
 
 log = structlog.get_logger()
-
-NOBODY_TO_BLAME = frozenset({errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS})
-"""Errors of a format that speak of what the administrator set up, not of a medium or a device that broke."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +66,26 @@ class DeviceContext:
     changed: Callable[[], None]
 
 
-class DeviceTask:
-    """One device and the medium in it, from adoption to departure."""
+class NotThereError(LrsError):
+    """The medium to be formatted could not be brought into the device; another device may do better."""
 
-    def __init__(self, row: Device, unit: Unit, context: DeviceContext) -> None:
+
+class DeviceTask(ABC):
+    """One device, from adoption to departure."""
+
+    FULL_FOR_EVER: ClassVar[bool]
+    """Whether a medium that was full stays so although its filesystem says that there is space."""
+
+    def __init__(self, row: Device, filesystem: Filesystem, context: DeviceContext) -> None:
         settings = context.settings
         self.row = row
         self.identity: DriveIdentity | None = None
+        self.address = 0
+        """Its number in its library."""
         self.medium: Medium | None = None
         self.root = ""
+        self.used = 0.0
+        """When anything was last planned here, in trio's time."""
         self.state = DeviceState(
             to_sync=ToSyncSet(settings.sync.thresholds),
             max_concurrent_io=settings.max_concurrent_io,
@@ -83,16 +93,15 @@ class DeviceTask:
             mix_reads_and_writes=settings.mix_reads_and_writes,
         )
         self.space = Space(0, 0)
-        self.health = settings.max_health
-        self.medium_health = settings.max_health
         self.settled = trio.Event()
         """Adopted, refused, or waiting for another owner."""
         self.ended = trio.Event()
-        self._unit = unit
+        self._filesystem = filesystem
         self._context = context
         self._ownership = Ownership(row.path, self.state, context.dss, context.owner)
         self._adoption = trio.CancelScope()
         self._failure_settled = False
+        self.state.on_status = self._tell_status
         # One place is enough: a bell that has been rung already needs no second ring.
         self._bell, self._rung = trio.open_memory_channel[None](1)
 
@@ -102,7 +111,13 @@ class DeviceTask:
 
     @property
     def medium_id(self) -> ResourceId | None:
+        """The medium that is in it, as far as is known."""
         return self.medium.id if self.medium else None
+
+    @property
+    def bound(self) -> Medium | None:
+        """The medium that is in it, or the one that was promised here and will be."""
+        return self.medium
 
     @property
     def waiting_for(self) -> str:
@@ -125,21 +140,30 @@ class DeviceTask:
         except trio.BrokenResourceError:
             pass  # the task has ended, its state is final
 
-    def plan(self, grant: Grant) -> None:
-        self.state.plan(grant, trio.current_time())
+    def plan(self, grant: Grant, medium: Medium) -> None:
+        """Promise `medium` to `grant`, which has chosen this device."""
+        self.used = trio.current_time()
+        grant.volume = self._volume_of(medium)
+        self.state.plan(grant, medium, self.used)
         self.ring()
 
     def plan_format(self, job: FormatJob) -> None:
+        self.used = trio.current_time()
         self.state.schedule_format(job)
         self.ring()
 
     def end_grant(self, grant: Grant, *, dirty: bool) -> None:
         """Give up a grant; `dirty` if its client may have written what no release accounts for."""
+        self.used = trio.current_time()
+        if grant in self.state.grants and grant.state is GrantState.ONGOING:
+            self._emit_io(EventKind.IO_ENDED, grant)
         self.state.end(grant, trio.current_time(), dirty=dirty)
         self.ring()
         self._context.changed()
 
     def move_grant(self, grant: Grant, state: GrantState) -> None:
+        if grant in self.state.grants and GrantState.ONGOING in (grant.state, state):
+            self._emit_io(EventKind.IO_BEGUN if state is GrantState.ONGOING else EventKind.IO_ENDED, grant)
         self.state.move(grant, state, trio.current_time())
         self.ring()
 
@@ -147,8 +171,9 @@ class DeviceTask:
         """Let one medium of a release wait for the next sync (note 2.5b)."""
         self._emit(EventKind.SYNC_REQUESTED, size=sub_request.size, count=sub_request.extents)
         self.state.volume.estimate(sub_request.size)
-        if self.state.error is not None and self._failure_settled:
-            sub_request.settle(self.state.error)
+        broken = self.state.error or self.state.tainted
+        if broken is not None and self._failure_settled:
+            sub_request.settle(broken)
             return
         self.state.to_sync.add(sub_request, trio.current_time(), at_once=at_once)
         self.ring()
@@ -162,7 +187,7 @@ class DeviceTask:
     def release_settled(self, *, counted: bool) -> None:
         """The books of one synced sub-request are committed, or given up: then the medium counts as dirty."""
         self.state.unsettled -= 1
-        if not counted and self.state.error is None:
+        if not counted and self.state.error is None and self.state.tainted is None:
             self.state.to_sync.mark_dirty(trio.current_time())
         self.ring()
 
@@ -184,6 +209,8 @@ class DeviceTask:
         Started as soon as the device is adopted, refused, or found to be waiting for another owner of its locks.
         Only defects escape: a failing device ends its own task and no other.
         """
+        self.state.life = Life(trio.current_time())
+        self._tell_status(self.state.status)
         with self._rung:
             adopted = False
             try:
@@ -192,8 +219,7 @@ class DeviceTask:
                     adopted = True
             except OSError as error:
                 self._refuse(error)
-            self._ownership.awaited = None
-            self._ownership.tell_looked()
+            self._ownership.stop_waiting()
             self._tell_started(task_status)
             if adopted:
                 self._context.changed()
@@ -203,38 +229,53 @@ class DeviceTask:
         self.ended.set()
         self._context.changed()
 
+    @abstractmethod
     async def _adopt(self, task_status: trio.TaskStatus[None]) -> None:
-        """Find out what is there, take the locks, and make the medium usable."""
-        waiting = partial(self._tell_started, task_status)
-        await self._ownership.take(LockType.DEVICE, self.id, waiting)
-        with self._deadline("look-up"):
-            self.identity = await self._unit.drive.query(self.row)
-            name = await self._unit.library.lookup(self.row)
-        if name is None:
-            raise LrsError(errno.ENOMEDIUM, f"{self.row.path}: there is no medium in this device")
-        medium = ResourceId(self.id.family, name, self.id.library)
-        await self._ownership.take(LockType.MEDIA, medium, waiting)
-        row = await self._context.dss.execute(ReadMedium(medium))
-        if row is None:
-            raise LrsError(errno.ENXIO, f"{medium}: the DSS does not know this medium; add it first")
-        self.medium = row.medium
-        await self._read_health(medium)
-        with self._deadline("open"):
-            await self._unit.filesystem.open(self.identity.path)
-        self.state.volume = self._context.volumes.setdefault(self._unit.filesystem.volume, Volume())
-        self.state.status = DeviceStatus.LOADED
-        if row.medium.fs_status is not FsStatus.BLANK:
-            await self._mount()
-        log.info("device ready", device=self.row.path, medium=medium.name, status=self.state.status.value)
-        self._emit(EventKind.DEVICE_ADDED)
+        """Take the locks and find out what is there.
 
-    async def _read_health(self, medium: ResourceId) -> None:
-        """Begin with the health that the log tells of; nothing is failed for that alone."""
-        dss, maximum = self._context.dss, self._context.settings.max_health
-        of_device = ReadHealthLog(self.id.library, self.id.family, device=self.id.name)
-        of_medium = ReadHealthLog(medium.library, medium.family, medium=medium.name)
-        self.health = health_from_log(await dss.execute(of_device), maximum)
-        self.medium_health = health_from_log(await dss.execute(of_medium), maximum)
+        Raises:
+            OSError: the device cannot be used; nothing is proven broken.
+        """
+
+    @abstractmethod
+    async def _prepare(self, action: Prepare) -> None:
+        """Make the medium of one grant usable and say so (notes 6, 7)."""
+
+    @abstractmethod
+    async def _exchange(self, medium: Medium | None) -> None:
+        """Have `medium` mounted in the device, or none in it; whoever waits for that sees what came of it."""
+
+    @abstractmethod
+    async def _make_filesystem(self, job: FormatJob) -> None:
+        """Format the medium of `job` and measure it.
+
+        Raises:
+            OSError: it did not work; what follows from that for the device is done already.
+        """
+
+    @abstractmethod
+    async def _sync_failed(self, error: OSError) -> None:
+        """What was to be synced may be lost: see that nothing more is written, and who is to blame."""
+
+    async def _not_recorded(self, error: LrsError) -> None:
+        """What nobody waited for was synced, and the DSS refuses to take that down."""
+        await self._sync_failed(error)
+
+    @abstractmethod
+    async def _worked(self) -> None:
+        """Something physical has succeeded with the medium that is in the device."""
+
+    @abstractmethod
+    async def _find_out(self) -> None:
+        """See what is in the device after a move that was lost track of."""
+
+    @abstractmethod
+    async def _eject(self) -> None:
+        """Take out the medium because of which nothing is planned here."""
+
+    @abstractmethod
+    async def _leave(self) -> None:
+        """Unmount, let go of the medium, and give the locks back."""
 
     def _tell_started(self, task_status: trio.TaskStatus[None]) -> None:
         if not self.settled.is_set():
@@ -243,7 +284,7 @@ class DeviceTask:
 
     def _refuse(self, error: OSError) -> None:
         """Keep the record, so that people see why, but leave the DSS as it is: nothing is proven broken."""
-        self.state.fail(error)
+        self.state.fail(error, trio.current_time())
         log.error("device not usable", device=self.row.path, error=describe(error))
         self._emit(EventKind.DEVICE_FAILED, errno=error.errno or 0, detail=describe(error))
 
@@ -257,10 +298,16 @@ class DeviceTask:
                     with trio.move_on_at(until):
                         await self._rung.receive()
                 case Step.LOCK:
-                    await self._ownership.take_again(self.id, self._loaded().id)
+                    await self._lock_again()
                     self._context.changed()
+                case Step.FIND_OUT:
+                    await self._find_out()
+                case Step.EJECT:
+                    await self._eject()
                 case Step.ACT:
+                    self.state.acting = True
                     await self._act(self.state.scheduled.popleft())
+                    self.state.acting = False
                 case Step.SYNC:
                     group = self.state.begin_sync()
                     if self.state.sync_while_io:
@@ -268,69 +315,53 @@ class DeviceTask:
                     else:
                         await self._sync(group)
 
-    async def _act(self, action: Prepare | FormatJob) -> None:
+    async def _lock_again(self) -> None:
+        await self._ownership.take_again(self.id, self.medium_id)
+
+    async def _act(self, action: Action) -> None:
         match action:
-            case Prepare(grant):
-                await self._prepare(grant)
+            case Prepare():
+                await self._prepare(action)
             case FormatJob():
                 await self._format(action)
-
-    async def _prepare(self, grant: Grant) -> None:
-        """Make the medium usable for one grant and say so (notes 6, 7)."""
-        try:
-            if self.state.status is not DeviceStatus.MOUNTED:
-                await self._mount()
-        except OSError as error:
-            await self._fail(error)
-            return
-        if grant.state is GrantState.PLANNED:
-            self._recover()
-            self.state.move(grant, GrantState.READY, trio.current_time())
-            grant.holder.grant_ready(grant)
-
-    async def _mount(self) -> None:
-        medium = self._loaded()
-        try:
-            with self._deadline("mount"):
-                self.root = await self._unit.filesystem.mount(medium)
-                self.space = await self._unit.filesystem.space()
-        except OSError as error:
-            self._emit(EventKind.MOUNT_FAILED, errno=error.errno or 0, detail=describe(error))
-            raise
-        self.state.volume.measure(self.space.free)
-        self.state.status = DeviceStatus.MOUNTED
-        self._emit(EventKind.MOUNTED)
+            case Exchange(medium):
+                await self._exchange(medium)
 
     async def _format(self, job: FormatJob) -> None:
-        medium = self._loaded()
         try:
-            await self._make_filesystem(medium)
-            row = await self._record_format(medium, job)
+            await self._make_filesystem(job)
+            row = await self._record_format(job.medium, job)
+        except NotThereError as error:
+            self.state.formatting = None
+            job.holder.format_displaced(error)
         except OSError as error:
             self.state.formatting = None
             job.holder.format_failed(error)
         else:
             self.state.formatting = None
-            self._recover()
             self.medium = row
             self.state.volume.measure(self.space.free)
-            self.state.status = DeviceStatus.LOADED
+            self.state.become(DeviceStatus.LOADED, trio.current_time())
             self._emit(EventKind.FORMATTED)
             job.holder.formatted()
+            await self._worked()
         self._context.changed()
 
-    async def _make_filesystem(self, medium: Medium) -> None:
-        try:
-            with self._deadline("format"):
-                self.space = await self._unit.filesystem.format(medium)
-            return
-        except OSError as error:
-            failure = error
-        self._emit(EventKind.FORMAT_FAILED, errno=failure.errno or 0, detail=describe(failure))
-        log.error("format failed", device=self.row.path, medium=medium.id.name, error=describe(failure))
-        if failure.errno not in NOBODY_TO_BLAME:
-            await self._fail(failure)
-        raise failure
+    def _ready(self, grant: Grant) -> None:
+        """The medium of `grant` is usable."""
+        if grant.state is GrantState.PLANNED:
+            self.state.move(grant, GrantState.READY, trio.current_time())
+            grant.holder.grant_ready(grant)
+
+    def _end_promises(self, error: OSError, medium: ResourceId | None = None) -> None:
+        """What was promised here, of `medium` if one is given, and has not begun goes back to its requests."""
+        for grant in tuple(self.state.grants):
+            if grant.state in (GrantState.PLANNED, GrantState.READY) and medium in (None, grant.medium):
+                self.state.end(grant, trio.current_time(), dirty=False)
+                grant.holder.grant_failed(grant, error)
+        job = self.state.formatting
+        if job is not None and medium in (None, job.medium.id) and self.state.withdraw_format(job):
+            job.holder.format_displaced(error)
 
     async def _record_format(self, medium: Medium, job: FormatJob) -> Medium:
         update = MediumUpdate(
@@ -353,17 +384,16 @@ class DeviceTask:
         started = trio.current_time()
         self._emit(EventKind.SYNC_STARTED, count=len(group.waiting))
         try:
-            with self._deadline("sync"):
-                self.space = await self._unit.filesystem.sync()
+            with self._deadline(Phase.SYNC):
+                self.space = await self._filesystem.sync()
         except OSError as error:
             self._log_sync(error.errno or errno.EIO)
             self._emit(EventKind.SYNC_FAILED, errno=error.errno or 0, detail=describe(error))
             log.error("sync failed", device=self.row.path, waiting=len(group.waiting), error=describe(error))
-            await self._fail(error, lost=True)
+            await self._sync_failed(error)
             group.settle(error)
         else:
             self._log_sync(0)
-            self._recover()
             self.state.volume.measure(self.space.free)
             group.settle(None)
             served = [waiting for waiting in group.waiting if waiting.status is SyncStatus.DONE]
@@ -374,6 +404,7 @@ class DeviceTask:
                 count=sum(waiting.extents for waiting in served),
                 detail=f"{trio.current_time() - started:.6f}",
             )
+            await self._worked()
             if not served:
                 # No release will write these figures with its books, and the next sync waits meanwhile.
                 await self._record()
@@ -393,7 +424,7 @@ class DeviceTask:
         The last one may be later than the one that a release waited for; its figures are the better ones.
         """
         medium = self._loaded()
-        no_longer_full = medium.fs_status is FsStatus.FULL and self.space.free > 0
+        no_longer_full = medium.fs_status is FsStatus.FULL and self.space.free > 0 and not self.FULL_FOR_EVER
         return MediumUpdate(
             medium.id,
             phys_spc_used=self.space.used,
@@ -407,7 +438,7 @@ class DeviceTask:
         try:
             (row,) = await self._context.dss.execute(UpdateMedia((self.figures(),)))
         except LrsError as error:
-            await self._fail(error, lost=True)
+            await self._not_recorded(error)
         else:
             self.medium_changed(row)
 
@@ -426,7 +457,9 @@ class DeviceTask:
         A medium without a row, or that somebody else has locked, is not granted any more. If only our lock is
         gone it is taken again first.
         """
-        before = self.medium, self.state.withheld, self.state.unlocked
+        if self.medium is None or (isinstance(row, MediumRow) and row.medium.id != self.medium.id):
+            return False  # it has left meanwhile
+        before = self.medium.use, self.state.withheld, self.state.unlocked
         if isinstance(row, LrsError):
             self._ownership.withhold(row)
         elif row is None:
@@ -435,88 +468,64 @@ class DeviceTask:
             self.medium_changed(row.medium)
             self._ownership.lock_read(row.medium.id, row.lock)
             self.ring()
-        return before != (self.medium, self.state.withheld, self.state.unlocked)
+        return self.medium is None or before != (self.medium.use, self.state.withheld, self.state.unlocked)
 
-    def _recover(self) -> None:
-        """Something succeeded: device and medium get a failure back."""
-        maximum = self._context.settings.max_health
-        self.health = min(self.health + 1, maximum)
-        self.medium_health = min(self.medium_health + 1, maximum)
-
-    async def _fail(self, error: OSError, *, lost: bool = False) -> None:
-        """Stop using the device; medium and device are failed once their health is used up (decision 12).
-
-        If bytes may be `lost`, the medium is failed at once. Whoever writes here now cannot be told later that
-        the bytes are safe: the system reports a write-back error only once. So every grant that is still out
-        fails with its release.
-        """
-        medium = self._loaded()
-        self.health = max(self.health - 1, 0)
-        self.medium_health = max(self.medium_health - 1, 0)
-        self.state.fail(error)
-        for grant in [grant for grant in self.state.grants if grant.state in (GrantState.PLANNED, GrantState.READY)]:
-            self.state.end(grant, trio.current_time(), dirty=False)
-            grant.holder.grant_failed(grant, error)
-        try:
-            if lost or self.medium_health == 0:
-                failed = UpdateMedia((MediumUpdate(medium.id, adm_status=AdmStatus.FAILED),))
-                (row,) = await self._context.dss.execute(failed)
-                self.medium_changed(row)
-            if self.health == 0:
-                await self._context.dss.execute(SetDeviceStatus(self.id, AdmStatus.FAILED))
-                self.row = replace(self.row, adm_status=AdmStatus.FAILED)
-        except LrsError as refusal:
-            log.error("failure not recorded in the DSS", device=self.row.path, error=describe(refusal))
-        log.error("device failed", device=self.row.path, medium=medium.id.name, error=describe(error))
-        self._emit(EventKind.DEVICE_FAILED, errno=error.errno or 0, detail=describe(error))
-        self.state.to_sync.take().settle(error)
-        self._failure_settled = True
-
-    async def _leave(self) -> None:
-        """Unmount, let go of the filesystem, and give the locks back."""
-        failed = self.state.error is not None
-        try:
-            with self._deadline("unmount"):
-                if self.state.status is DeviceStatus.MOUNTED:
-                    await self._unit.filesystem.unmount()
-                    self._emit(EventKind.UNMOUNTED)
-                await self._unit.filesystem.close()
-        except OSError as error:
-            self._emit(EventKind.UNMOUNT_FAILED, errno=error.errno or 0, detail=describe(error))
-            log.error("unmount failed", device=self.row.path, error=describe(error))
-        await self._ownership.give_back()
-        if not failed:
-            self.state.status = DeviceStatus.STOPPED
-            log.info("device released", device=self.row.path)
-        self._emit(EventKind.DEVICE_REMOVED)
+    def _volume_of(self, medium: Medium) -> Volume:
+        """What the free space of `medium` belongs to."""
+        return self.state.volume
 
     def _loaded(self) -> Medium:
         if self.medium is None:
-            raise RuntimeError(f"{self.id}: no medium was adopted")
+            raise RuntimeError(f"{self.id}: there is no medium in it")
         return self.medium
 
     @contextmanager
-    def _deadline(self, phase: str) -> Iterator[None]:
+    def _deadline(self, phase: Phase) -> Iterator[None]:
         """Bound one physical operation (decision 17).
 
         Raises:
             LrsError: ETIMEDOUT, naming the phase.
         """
-        limit = self._context.settings.operation_timeout_s
+        limit = self._context.settings.limit(phase)
         try:
             with trio.fail_after(limit):
                 yield
         except trio.TooSlowError:
             raise LrsError(
-                errno.ETIMEDOUT, f"{self.row.path}: {phase} did not end within {limit:g} s; look at the filesystem"
+                errno.ETIMEDOUT,
+                f"{self.row.path}: the {phase.value} did not end within {limit:g} s; look at what it hangs on",
             ) from None
 
-    def _emit(self, kind: EventKind, *, size: int = 0, count: int = 0, errno: int = 0, detail: str = "") -> None:
+    def _tell_status(self, status: DeviceStatus) -> None:
+        self._emit(EventKind.DEVICE_STATUS, detail=status.value)
+
+    def _emit_io(self, kind: EventKind, grant: Grant) -> None:
         self._context.events.emit(
             kind,
             family=self.id.family.label,
             device=self.id.name,
-            medium=self.medium.id.name if self.medium else "",
+            medium=grant.medium.name,
+            request=grant.kind.name,
+            client=str(grant.holder.client),
+            serial=grant.serial,
+        )
+
+    def _emit(
+        self,
+        kind: EventKind,
+        *,
+        medium: Medium | None = None,
+        size: int = 0,
+        count: int = 0,
+        errno: int = 0,
+        detail: str = "",
+    ) -> None:
+        medium = medium or self.medium
+        self._context.events.emit(
+            kind,
+            family=self.id.family.label,
+            device=self.id.name,
+            medium=medium.id.name if medium else "",
             size=size,
             count=count,
             errno=errno,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+from lrs_trio.devices.volume import Volume
 from lrs_trio.model import RequestKind, ResourceId
 
 if TYPE_CHECKING:
@@ -53,5 +54,10 @@ class Grant:
     kind: RequestKind
     holder: GrantHolder
     size: int = 0
+    grouping: str | None = None
+    volume: Volume = field(default_factory=Volume)
+    """The free space of the medium, from which `size` is taken while the grant lives."""
     state: GrantState = GrantState.ENDED
     since: float = 0.0
+    serial: int = 0
+    """The number of the request."""

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import structlog
 import trio
 
-from lrs_trio.devices.state import DeviceState, DeviceStatus
+from lrs_trio.devices.life import DeviceStatus
+from lrs_trio.devices.state import DeviceState
 from lrs_trio.dss.operations import Dss, ReadLocks, ReleaseLock, ReplaceLock, TakeLock
 from lrs_trio.dss.processes import process_start_time
 from lrs_trio.dss.recovery import Standing, standing_of
@@ -38,13 +39,16 @@ class Ownership:
         self._look_now = trio.Event()
         self._looked = trio.Event()
 
-    async def take(self, kind: LockType, resource: ResourceId, waiting: Callable[[], None]) -> None:
-        """Lock `resource`, however long that takes; `waiting` is called when it is found to take long.
+    async def take(self, kind: LockType, resource: ResourceId, waiting: Callable[[], None]) -> bool:
+        """Lock `resource`, however long that takes; the result is whether somebody else had it before.
 
+        `waiting` is called when it is found to take long.
         The end of a process of this host is awaited; for another host there is a look now and then.
         """
+        waited = False
         while (holder := await self._locks.take(kind, resource)) is not None:
-            self._state.status = DeviceStatus.WAITING
+            waited = True
+            self._state.become(DeviceStatus.WAITING, trio.current_time())
             if str(holder.owner) != self.holder:
                 self.holder = str(holder.owner)
                 log.warning("device waits for a lock", device=self._path, lock=kind.value, holder=self.holder)
@@ -58,15 +62,33 @@ class Ownership:
                 self._look_now, self._looked = trio.Event(), trio.Event()
                 with trio.move_on_after(LOOK_AGAIN_S):
                     await self._look_now.wait()
-        self._state.status = DeviceStatus.ADOPTING
+        self._state.become(DeviceStatus.ADOPTING, trio.current_time())
         self.holder = ""
         self.awaited = None
+        return waited
+
+    async def try_take(self, kind: LockType, resource: ResourceId) -> Lock | None:
+        """Lock `resource` unless somebody else has, whose row is the result."""
+        return await self._locks.take(kind, resource)
+
+    async def release(self, kind: LockType, resource: ResourceId) -> None:
+        """Give the lock on `resource` back, if it is ours; whether the DSS refuses that changes nothing here."""
+        try:
+            await self._locks.release(kind, resource)
+        except LrsError as refusal:
+            self._locks.lost(kind, resource)
+            log.error("lock not given back", device=self._path, lock=kind.value, error=describe(refusal))
 
     async def look_again(self) -> None:
         """If another host's lock is waited for, see now whether that is gone; returns when it is known."""
         if self.awaited is not None:
             self._look_now.set()
             await self._looked.wait()
+
+    def stop_waiting(self) -> None:
+        """No lock is waited for any more, whether it was taken or not."""
+        self.awaited = None
+        self.tell_looked()
 
     def tell_looked(self) -> None:
         """Whoever asked for a look may go on."""
@@ -85,10 +107,12 @@ class Ownership:
         else:
             self._state.unlocked = True
 
-    async def take_again(self, device: ResourceId, medium: ResourceId) -> None:
+    async def take_again(self, device: ResourceId, medium: ResourceId | None) -> None:
         """Take the locks again that somebody has removed, as ``lock clean`` does."""
         try:
             for kind, resource in ((LockType.DEVICE, device), (LockType.MEDIA, medium)):
+                if resource is None:
+                    continue
                 holder = await self._locks.take(kind, resource)
                 if holder is not None:
                     raise _refusal(resource, holder, self._owner)
@@ -111,8 +135,9 @@ class Ownership:
             self._state.withheld = None
 
     async def give_back(self) -> None:
-        """Release what is held."""
-        await self._locks.give_back()
+        """Release what is held, the last one taken first."""
+        while (held := self._locks.latest) is not None:
+            await self.release(*held)
 
 
 class HeldLocks:
@@ -151,13 +176,22 @@ class HeldLocks:
         """That lock is not ours, or not any more: it is not given back at the end."""
         self._held.pop((kind, resource), None)
 
-    async def give_back(self) -> None:
-        """Release everything, the last one taken first."""
-        while self._held:
-            (kind, resource), certain = self._held.popitem()
-            # A release also deletes a weak row, whoever has it: another host's must stay.
-            if certain or await self._is_ours(kind, resource):
-                await self._dss.execute(ReleaseLock(kind, resource, self._owner))
+    @property
+    def latest(self) -> tuple[LockType, ResourceId] | None:
+        """The lock that was taken last, of those that are held."""
+        return next(reversed(self._held), None)
+
+    async def release(self, kind: LockType, resource: ResourceId) -> None:
+        """Give one lock back; does nothing if it is not held, because somebody has removed it."""
+        certain = self._held.get((kind, resource))
+        if certain is None:
+            return
+        # An attempt that is cancelled may succeed all the same.
+        self._held[kind, resource] = False
+        # A release also deletes a weak row, whoever has it: another host's must stay.
+        if certain or await self._is_ours(kind, resource):
+            await self._dss.execute(ReleaseLock(kind, resource, self._owner))
+        self.lost(kind, resource)
 
     async def _is_ours(self, kind: LockType, resource: ResourceId) -> bool:
         locks = await self._dss.execute(ReadLocks(self._owner.host))

@@ -7,56 +7,18 @@ in for the locks of a threaded design (notes 4.2, 4.3).
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
 from typing import Protocol
 
 from lrs_trio.devices.grant import Grant, GrantState
+from lrs_trio.devices.life import DeviceStatus, Life
 from lrs_trio.devices.to_sync import SyncGroup, ToSyncSet
+from lrs_trio.devices.volume import Volume
 from lrs_trio.errors import LrsError
-from lrs_trio.model import RequestKind, ResourceId
-
-
-class DeviceStatus(Enum):
-    """What a device is doing, as shown to people."""
-
-    WAITING = "waiting"
-    ADOPTING = "adopting"
-    LOADED = "loaded"
-    MOUNTED = "mounted"
-    FAILED = "failed"
-    STOPPED = "stopped"
-
-
-@dataclass(slots=True)
-class Volume:
-    """Free space that may be shared: directories of one filesystem have one volume. Sizes are bytes.
-
-    `measured` is what statvfs said last, `written` what clients have said to have written since, and
-    `reserved` what writes that are granted may still take.
-    """
-
-    measured: int = 0
-    written: int = 0
-    reserved: int = 0
-
-    @property
-    def free(self) -> int:
-        return max(self.measured - self.written, 0)
-
-    @property
-    def available(self) -> int:
-        """What a new write may count on: free space less what other writes have reserved."""
-        return max(self.free - self.reserved, 0)
-
-    def measure(self, free: int) -> None:
-        self.measured = free
-        self.written = 0
-
-    def estimate(self, written: int) -> None:
-        """Account for `written` bytes until the next statvfs says better; deletions only show there."""
-        self.written += max(written, 0)
+from lrs_trio.model import Medium, RequestKind, ResourceId
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,36 +26,69 @@ class Prepare:
     """Make a grant's medium usable (notes 6, 7)."""
 
     grant: Grant
+    medium: Medium
 
 
 class FormatHolder(Protocol):
-    """The request that wants a format, as the device sees it. Both calls return at once."""
+    """The request that wants a format, as the device sees it. All calls return at once."""
 
     def formatted(self) -> None: ...
 
     def format_failed(self, error: OSError) -> None: ...
+
+    def format_displaced(self, error: OSError) -> None:
+        """The device could not get at the medium: another one may."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FormatJob:
     """Format a medium in the device's task (note 5.3)."""
 
-    medium: ResourceId
+    medium: Medium
     unlock: bool
     holder: FormatHolder
 
 
-Action = Prepare | FormatJob
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Have `medium` mounted in the device, or none in it, before anybody is promised that."""
+
+    medium: Medium | None
+
+
+Action = Prepare | FormatJob | Exchange
+
+
+SERVING = frozenset(
+    {
+        DeviceStatus.EMPTY,
+        DeviceStatus.LOADING,
+        DeviceStatus.LOADED,
+        DeviceStatus.MOUNTING,
+        DeviceStatus.MOUNTED,
+        DeviceStatus.UNMOUNTING,
+        DeviceStatus.UNLOADING,
+        DeviceStatus.FORMATTING,
+    }
+)
+"""What a device may be doing while more is planned on it."""
 
 
 class Step(Enum):
     """What a device task does next."""
 
     LOCK = "lock"
+    FIND_OUT = "find out"
+    EJECT = "eject"
     SYNC = "sync"
     ACT = "act"
     STOP = "stop"
     WAIT = "wait"
+
+
+def _ignore(status: DeviceStatus) -> None:
+    return None
 
 
 @dataclass(slots=True)
@@ -105,7 +100,9 @@ class DeviceState:
     sync_while_io: bool
     mix_reads_and_writes: bool
     volume: Volume = field(default_factory=Volume)
-    status: DeviceStatus = DeviceStatus.ADOPTING
+    life: Life = field(default_factory=lambda: Life(0.0))
+    present: ResourceId | None = None
+    """The medium that is in the device now; what is scheduled may be about another one."""
     scheduled: deque[Action] = field(default_factory=deque)
     grants: set[Grant] = field(default_factory=set)
     syncing: SyncGroup | None = None
@@ -113,13 +110,32 @@ class DeviceState:
     unsettled: int = 0
     """Synced sub-requests whose books are not committed yet: nothing is unmounted before they are."""
     stopping: bool = False
+    acting: bool = False
+    """Whether a scheduled action is under way, also for a grant that has ended meanwhile."""
+    movable: bool = False
+    """Whether the medium can be taken out."""
     error: OSError | None = None
     """Why the device or its medium can no longer be trusted; set once, never taken back."""
     withheld: LrsError | None = None
     """Why nothing new is planned although nothing is broken: the medium is somebody else's, or unknown, by now."""
     unlocked: bool = False
     """Whether somebody has removed our locks: they have to be taken again before anything is planned."""
+    lost: bool = False
+    """Whether a move was lost track of: what is in the device has to be found out first."""
+    tainted: OSError | None = None
+    """Why the medium in it has to be taken out before anything else is planned here."""
+    on_status: Callable[[DeviceStatus], None] = _ignore
+    """Called with each new status."""
     _counts: dict[GrantState, int] = field(default_factory=lambda: dict.fromkeys(GrantState, 0))
+
+    @property
+    def status(self) -> DeviceStatus:
+        return self.life.status
+
+    def become(self, status: DeviceStatus, now: float) -> None:
+        """Go on to `status`."""
+        if self.life.enter(status, now):
+            self.on_status(status)
 
     @property
     def planned(self) -> int:
@@ -136,17 +152,34 @@ class DeviceState:
     @property
     def serving(self) -> bool:
         """Whether new work may be planned here at all, though not always at once."""
-        ready = self.status in (DeviceStatus.LOADED, DeviceStatus.MOUNTED) and not self.stopping and self.error is None
+        broken = self.error or self.tainted
+        ready = self.status in SERVING and not self.stopping and broken is None
         return ready and (self.withheld is None or self.unlocked)
 
     @property
     def excludes_io(self) -> bool:
-        """Whether a sync or a format keeps a planned I/O from starting right now."""
-        return self.formatting is not None or (self.syncing is not None and not self.sync_while_io)
+        """Whether a sync or a format that is under way keeps a planned I/O from starting right now."""
+        return self.formats or (self.syncing is not None and not self.sync_while_io)
 
     @property
     def idle(self) -> bool:
-        return not self.grants and not self.scheduled and self.formatting is None
+        return not self.grants and not self.scheduled and self.formatting is None and not self.acting
+
+    @property
+    def formats(self) -> bool:
+        """Whether a format is under way."""
+        return self.formatting is not None and self.formatting not in self.scheduled
+
+    @property
+    def at_rest(self) -> bool:
+        """Nobody uses the medium that is present, and what was synced is in the books: it may be unmounted."""
+        used = self._counts[GrantState.READY] or self.ongoing or self.reserved
+        return not used and self.syncing is None and not self.unsettled
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether the medium that is present only takes the place of another, because it is not ours to grant."""
+        return self.movable and self.present is not None and self.withheld is not None and not self.unlocked
 
     @property
     def finished(self) -> bool:
@@ -166,14 +199,23 @@ class DeviceState:
         """Whether `kind` may join what is planned or ongoing (note 8: reads and writes may exclude each other)."""
         return self.mix_reads_and_writes or all(grant.kind is kind for grant in self.grants)
 
-    def plan(self, grant: Grant, now: float) -> None:
+    @property
+    def exchanging(self) -> bool:
+        """Whether what comes next needs the medium that is present to be unmounted first."""
+        if not self.scheduled:
+            return False
+        action = self.scheduled[0]
+        wanted = action.medium.id if action.medium is not None else None
+        return isinstance(action, FormatJob) or wanted != self.present
+
+    def plan(self, grant: Grant, medium: Medium, now: float) -> None:
         """Promise a slot. Callers have looked at `free_slots` between the same two checkpoints."""
         if len(self.grants) >= self.max_concurrent_io:
             raise RuntimeError(f"{grant.medium}: planned beyond max_concurrent_io={self.max_concurrent_io}")
         self.grants.add(grant)
-        self.volume.reserved += grant.size
+        grant.volume.reserved += grant.size
         self._enter(grant, GrantState.PLANNED, now)
-        self.scheduled.append(Prepare(grant))
+        self.scheduled.append(Prepare(grant, medium))
 
     def move(self, grant: Grant, state: GrantState, now: float) -> None:
         """Bring a live grant to another live state; one that has ended meanwhile stays ended."""
@@ -194,14 +236,20 @@ class DeviceState:
         if grant.state is GrantState.PLANNED:
             self.scheduled = deque(a for a in self.scheduled if not (isinstance(a, Prepare) and a.grant is grant))
         grant.state = GrantState.ENDED
-        self.volume.reserved -= grant.size
-        if dirty and self.error is None:
+        grant.volume.reserved -= grant.size
+        # Whoever remembers the grant is not to keep the volume of a medium that has left.
+        grant.volume = Volume()
+        if dirty and self.error is None and self.tainted is None:
             self.to_sync.mark_dirty(now)
 
     def schedule_format(self, job: FormatJob) -> None:
         """Queue a format. Callers have seen that the device is idle between the same two checkpoints."""
         self.formatting = job
         self.scheduled.append(job)
+
+    def exchange(self, medium: Medium | None) -> None:
+        """Queue an exchange. Callers have seen that the device is idle between the same two checkpoints."""
+        self.scheduled.append(Exchange(medium))
 
     def withdraw_format(self, job: FormatJob) -> bool:
         """Take a format back that has not begun (note 6); ``False`` if it is under way or over."""
@@ -218,10 +266,10 @@ class DeviceState:
     def end_sync(self) -> None:
         self.syncing = None
 
-    def fail(self, error: OSError) -> None:
+    def fail(self, error: OSError, now: float, status: DeviceStatus = DeviceStatus.FAILED) -> None:
         """Stop trusting this device. What waits for a sync must be settled with `error` by the caller."""
         self.error = error
-        self.status = DeviceStatus.FAILED
+        self.become(status, now)
 
     def next_step(self, now: float) -> tuple[Step, float]:
         """What to do now, and until when to wait if nothing: a due sync comes before the next action (note 2.5).
@@ -231,16 +279,26 @@ class DeviceState:
         """
         if self.error is not None:
             return (Step.STOP if self.syncing is None and not self.unsettled else Step.WAIT), inf
-        if self.unlocked and not self.stopping:
-            return Step.LOCK, now
-        due = self.to_sync.due(now) or (self.stopping and self.to_sync.pending)
-        if due and self.syncing is None and self.formatting is None and (self.sync_while_io or not self.ongoing):
+        if not self.stopping:
+            if self.lost:
+                return Step.FIND_OUT, now
+            if self.tainted is not None:
+                return (Step.EJECT if self.at_rest else Step.WAIT), inf
+            if self.unlocked:
+                return Step.LOCK, now
+        leaves = self.stopping or self.exchanging or self.gives_up
+        due = self.to_sync.due(now) or (leaves and self.to_sync.pending)
+        if due and self.syncing is None and not self.formats and (self.sync_while_io or not self.ongoing):
             return Step.SYNC, now
         held_back = not self.sync_while_io and (due or self.syncing is not None)
+        # What was synced must be in the books before its medium leaves, or is formatted (note 2.5f).
+        held_back = held_back or (self.exchanging and not self.at_rest)
         if self.scheduled and not self.stopping and not held_back:
             return Step.ACT, now
         if self.stopping and self.finished:
             return Step.STOP, now
+        if self.gives_up and self.idle and self.finished:
+            return Step.EJECT, now
         return Step.WAIT, inf if due else self.to_sync.deadline()
 
     def _enter(self, grant: Grant, state: GrantState, now: float) -> None:
