@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -34,16 +35,22 @@ from lrs_trio.lockfile import FileLock
 from lrs_trio.logs import configure_logging
 from lrs_trio.model import Device, Family, LockOwner
 from lrs_trio.observe.counting import ToSync, follow_events
+from lrs_trio.observe.recording import Recorder
 from lrs_trio.observe.stats import Stats
+from lrs_trio.scheduling.attached import AttachedSupply
 from lrs_trio.scheduling.family import FamilyScheduler
+from lrs_trio.scheduling.library import LibrarySupply
 from lrs_trio.scheduling.report import family_status
+from lrs_trio.scheduling.supply import Surroundings
 from lrs_trio.server.configuration import Configuration
 from lrs_trio.server.dispatch import Dispatcher, Services
 from lrs_trio.server.listener import open_unix_listener
 from lrs_trio.server.server import Server
-from lrs_trio.settings import FamilySettings, Settings
+from lrs_trio.settings import FamilySettings, Settings, TapeSettings
+from lrs_trio.signals import drain_signals
 from lrs_trio.storage.directory import DirectoryStorage
 from lrs_trio.storage.protocols import Unit
+from lrs_trio.storage.tape import TapeStorage
 
 log = structlog.get_logger()
 
@@ -100,10 +107,15 @@ class Daemon:
             OSError: it could not start; the errno says why (AlreadyRunningError: another daemon is here).
         """
         self._since = trio.current_time()
-        with self._lock_file(), trio.open_signal_receiver(*_drain_signals()) as signals:
+        with self._lock_file(), trio.open_signal_receiver(*drain_signals()) as signals:
             # Outside every nursery that uses it: a home may bring an event loop of its own.
             async with open_daemon_home(self.settings.dss, self._owner) as home, trio.open_nursery() as root:
                 root.start_soon(self._watch_signals, signals, name="signals")
+                if self.settings.log.events is not None:
+                    recorder = Recorder(
+                        self.settings.log.events, self._events, host=self.settings.host, started=trio.current_time()
+                    )
+                    root.start_soon(recorder.run, name="recorder of events")
                 self._dss = GroupCommit(home, random=Random())
                 await root.start(self._dss.run, name="dss writer")
                 root.start_soon(self._watch_dss, home, self._dss, name="dss watch")
@@ -164,6 +176,8 @@ class Daemon:
         }
 
     def _make_family(self, family: Family, settings: FamilySettings, dss: Dss) -> FamilyScheduler:
+        if isinstance(settings, TapeSettings):
+            return self._make_tapes(family, settings, dss)
         storage = self._make_storage(self.settings.host, settings.full_threshold_percent)
 
         def change_storage(settings: FamilySettings) -> None:
@@ -174,7 +188,35 @@ class Daemon:
             settings,
             dss=dss,
             owner=self._owner,
-            make_unit=storage.unit,
+            make_supply=lambda around: AttachedSupply(around, storage.unit),
+            events=self._events,
+            recheck_s=self.settings.dss.recheck_s,
+            on_settings=change_storage,
+        )
+
+    def _make_tapes(self, family: Family, settings: TapeSettings, dss: Dss) -> FamilyScheduler:
+        storage = TapeStorage(settings, self.settings.libraries)
+
+        def change_storage(settings: FamilySettings) -> None:
+            if isinstance(settings, TapeSettings):
+                storage.change(settings)
+
+        def make_supply(around: Surroundings) -> LibrarySupply:
+            return LibrarySupply(
+                family,
+                around,
+                storage.unit,
+                recheck_s=self.settings.dss.recheck_s,
+                wall_clock=time.time,
+                logs_moves=storage.logs_moves,
+            )
+
+        return FamilyScheduler(
+            family,
+            settings,
+            dss=dss,
+            owner=self._owner,
+            make_supply=make_supply,
             events=self._events,
             recheck_s=self.settings.dss.recheck_s,
             on_settings=change_storage,
@@ -282,12 +324,6 @@ class Daemon:
                 pending = task.state.to_sync
                 return ToSync(len(pending), pending.size, pending.extents)
         return ToSync(0, 0, 0)
-
-
-def _drain_signals() -> tuple[signal.Signals, ...]:
-    """What begins a drain. A terminal that closes is one reason more, unless somebody has arranged otherwise."""
-    hangs_up = signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
-    return (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hangs_up else ()))
 
 
 def _blockade(blockade: Blockade, now: float) -> Mapping[str, object]:

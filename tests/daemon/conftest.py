@@ -24,7 +24,7 @@ from benchmarks.sites import Sites
 from lrs_trio.daemon import EXIT_DRAINED, Daemon
 from lrs_trio.dss.operations import Operation
 from lrs_trio.model import Device, Family, FsType, RequestKind, ResourceId
-from lrs_trio.settings import load_settings
+from lrs_trio.settings_sources import load_settings
 from lrs_trio.storage.directory import DirectoryStorage
 from lrs_trio.storage.protocols import Unit
 from lrs_trio.wire.codec import decode_response, encode_request

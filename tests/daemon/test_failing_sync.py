@@ -19,7 +19,7 @@ from benchmarks.load import Ledger, Order, finishing, orders, run_load, write_al
 from benchmarks.sites import Sites
 from lrs_trio.daemon import EXIT_DRAINED, Daemon
 from lrs_trio.model import Device, Family, RequestKind, ResourceId
-from lrs_trio.settings import load_settings
+from lrs_trio.settings_sources import load_settings
 from lrs_trio.storage.directory import DirectoryStorage
 from lrs_trio.storage.protocols import Unit
 from tests.daemon.conftest import books_of

@@ -14,8 +14,8 @@ import trio
 from trio.testing import MockClock
 
 from lrs_trio.devices.device import DeviceTask
+from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.devices.ownership import LOOK_AGAIN_S
-from lrs_trio.devices.state import DeviceStatus
 from lrs_trio.dss.operations import TakeLock
 from lrs_trio.events import EventKind
 from lrs_trio.model import AdmStatus, FsStatus, LockOwner, LockType, NotifyOperation, RequestKind
@@ -825,6 +825,11 @@ async def test_a_drain_refuses_what_has_no_answer_yet_with_its_own_id(autojump_c
             14: refused(RequestKind.FORMAT),
             15: refused(RequestKind.NOTIFY),
             16: refused(RequestKind.READ),
+        }
+        told = [event for event in house.site.seen if event.kind is EventKind.ALLOCATION_REFUSED]
+        assert Counter((event.request, event.errno) for event in told) == {
+            ("READ", errno.ESHUTDOWN): 2,
+            ("WRITE", errno.ESHUTDOWN): 2,
         }
         assert not device(house, A).ended.is_set()
         give_back(holder, A)

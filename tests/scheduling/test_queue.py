@@ -31,8 +31,8 @@ def make(kind: RequestKind, serial: int, qos: int | None = None, priority: int |
     return Allocation(CLIENT, request, request.body, serial, 0.0, SyncThresholds(1, 1, 1))
 
 
-def order(*requests: PlaceableRequest) -> list[int]:
-    queue = RequestQueue()
+def order(*requests: PlaceableRequest, by_arrival: frozenset[RequestKind] = frozenset()) -> list[int]:
+    queue = RequestQueue(by_arrival)
     for request in requests:
         queue.add(request)
     return [request.serial for request in queue.in_order()]
@@ -40,6 +40,13 @@ def order(*requests: PlaceableRequest) -> list[int]:
 
 def test_qos_goes_before_priority_and_priority_before_arrival() -> None:
     assert order(make(W, 1), make(W, 2, 0, 7), make(W, 3, 1, -9), make(W, 4), make(W, 5, None, 7)) == [3, 2, 5, 1, 4]
+
+
+def test_kinds_that_go_by_arrival_do_so_whatever_is_asked() -> None:
+    asked = make(R, 1), make(R, 2, 5, 7), make(R, 3, 0, 7), make(W, 4), make(W, 5, 1)
+    assert order(*asked, by_arrival=frozenset({R})) == [1, 2, 3, 5, 4]
+    # Also one that comes back later, to be placed anew.
+    assert order(*reversed(asked), by_arrival=frozenset({R})) == [1, 2, 3, 5, 4]
 
 
 def test_between_the_kinds_the_head_that_came_first_goes_first() -> None:

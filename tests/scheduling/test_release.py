@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from lrs_trio.devices.device import DeviceTask
 from lrs_trio.dss.operations import UpdateMedia
+from lrs_trio.events import EventKind
 from lrs_trio.model import AdmStatus, FsStatus, MediumStats, ReadOperation, RequestKind
 from lrs_trio.wire.messages import Failed, WriteGranted
 from tests.fakes.house import FakeClient, House, back, house_of, released
@@ -51,6 +52,7 @@ async def test_a_release_without_to_sync_is_never_answered(autojump_clock: MockC
         await quiet(house)
         assert len(client.responses) == 1
         assert device(house, A).state.grants == set()
+        assert not [event for event in house.site.seen if event.kind is EventKind.RELEASE_BEGUN]  # it would never end
 
 
 @pytest.mark.note("1")

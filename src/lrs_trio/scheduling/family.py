@@ -8,30 +8,20 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
+from math import inf
+from weakref import WeakValueDictionary
 
 import structlog
 import trio
 
 from lrs_trio.devices.device import DeviceContext, DeviceTask
-from lrs_trio.devices.state import Volume
-from lrs_trio.dss.operations import Dss, MediumRow, ReadMedium
+from lrs_trio.devices.volume import Volume
+from lrs_trio.dss.operations import Dss
 from lrs_trio.errors import LrsError, describe
 from lrs_trio.events import EventKind, Events
-from lrs_trio.model import Device, Family, LockOwner, RequestKind, ResourceId
-from lrs_trio.scheduling.client import Client
-from lrs_trio.scheduling.offers import offers_of
-from lrs_trio.scheduling.placement import (
-    Never,
-    Offer,
-    Outcome,
-    Placed,
-    Waits,
-    place_format,
-    place_read,
-    place_write,
-    read_error,
-)
+from lrs_trio.model import Family, LockOwner, RequestKind, ResourceId
+from lrs_trio.scheduling.placement import Never, Placed, Waits
 from lrs_trio.scheduling.queue import RequestQueue
 from lrs_trio.scheduling.recheck import Recheck
 from lrs_trio.scheduling.requests import (
@@ -45,9 +35,8 @@ from lrs_trio.scheduling.requests import (
     shutting_down,
 )
 from lrs_trio.scheduling.roster import Roster
-from lrs_trio.settings import FamilySettings
-from lrs_trio.storage.protocols import Unit
-from lrs_trio.wire.messages import ReadAllocation, WriteAllocation
+from lrs_trio.scheduling.supply import Pass, Supply, Surroundings
+from lrs_trio.settings import FamilySettings, TapeSettings
 
 log = structlog.get_logger()
 
@@ -72,7 +61,7 @@ class FamilyScheduler:
         *,
         dss: Dss,
         owner: LockOwner,
-        make_unit: Callable[[Device], Unit],
+        make_supply: Callable[[Surroundings], Supply],
         events: Events,
         recheck_s: float,
         wall_clock: Callable[[], float] = time.time,
@@ -85,7 +74,7 @@ class FamilyScheduler:
             settings: how; those of placement may change later.
             dss: the DSS.
             owner: who holds the locks of its devices and media.
-            make_unit: makes the adapters of one adoption of a device.
+            make_supply: makes what its requests are placed on.
             events: where everything that happens is told.
             recheck_s: how old may be what is known of a medium when it is granted, in seconds.
             wall_clock: seconds since the epoch, as the DSS records them.
@@ -93,22 +82,26 @@ class FamilyScheduler:
         """
         self.family = family
         self.settings = settings
-        self.queue = RequestQueue()
+        self.queue = RequestQueue(_by_arrival(settings))
         self.live: set[FamilyRequest] = set()
         self.draining = False
-        self.volumes: dict[str, Volume] = {}
+        # A volume is forgotten when no device and no grant has anything to do with it.
+        self.volumes: MutableMapping[str, Volume] = WeakValueDictionary()
         self._dss = dss
         self._owner = owner
         self._events = events
         self._changed = trio.Event()
-        self._world: tuple[object, ...] = ()
+        self._world: object = None
         # Those that no pass has decided yet, with the look-ups of media that had begun when they came.
-        self._undecided: dict[PlaceableRequest, int] = {}
+        self._undecided: dict[PlaceableRequest, tuple[int, int | None]] = {}
         self._hopeful: list[Allocation] = []
         self._recheck = Recheck(dss, owner, recheck_s, wall_clock)
         self._on_settings = on_settings
+        devices: dict[ResourceId, DeviceTask] = {}
         context = DeviceContext(settings, dss, owner, self.volumes, events, self.look)
-        self._roster = Roster(family, make_unit, context, self._replan, self._look_anew)
+        self._around = Surroundings(context, devices, self._recheck, lambda: self.settings, self._replan)
+        self.supply = make_supply(self._around)
+        self._roster = Roster(family, devices, self.supply, context, self._replan, self._look_anew)
         self._hand_over, self._inbox = trio.open_memory_channel[FamilyRequest](INBOX_CAPACITY)
 
     @property
@@ -121,7 +114,7 @@ class FamilyScheduler:
     def submit(self, request: FamilyRequest) -> bool:
         """Hand a request over; ``False`` if the channel is full and `wait_submit` has to be awaited."""
         if self.draining:
-            request.refuse(shutting_down())
+            self._turn_away(request)
             return True
         try:
             self._hand_over.send_nowait(request)
@@ -134,16 +127,17 @@ class FamilyScheduler:
         try:
             await self._hand_over.send(request)
         except (trio.ClosedResourceError, trio.BrokenResourceError):
-            request.refuse(shutting_down())
+            self._turn_away(request)
 
     def is_attached(self, medium: ResourceId) -> bool:
-        return any(device.medium_id == medium for device in self.devices.values())
+        return self._around.is_attached(medium)
 
     def change_settings(self, settings: FamilySettings) -> None:
         """Go on with `settings`: what decides where writes go takes effect at once, the rest where it is read again."""
         self.settings = settings
         if self._on_settings is not None:
             self._on_settings(settings)
+        self.supply.settings_changed()
         self._look_anew()
 
     def look(self) -> None:
@@ -164,6 +158,7 @@ class FamilyScheduler:
         Started once every device is adopted, refused or waiting for a lock; one that hangs is not waited
         for and joins when it is ready.
         """
+        await self.supply.start()
         await self._roster.start(devices)
         task_status.started()
         try:
@@ -195,7 +190,7 @@ class FamilyScheduler:
         if request.ended:
             return
         if self.draining:
-            request.refuse(shutting_down())
+            self._turn_away(request)
             return
         self.live.add(request)
         request.on_end = lambda: self._forget(request)
@@ -210,37 +205,24 @@ class FamilyScheduler:
                 self._admit(request)
 
     async def _look_up(self, request: PlaceableRequest, media: list[ResourceId]) -> None:
-        """Find out why media that are in no device here cannot be had, so that the refusal is exact."""
         await self._roster.look_again(lambda awaited: awaited in media)
-        for medium in media:
-            if self.is_attached(medium):
-                continue
-            try:
-                row = await self._dss.execute(ReadMedium(medium))
-                request.absent[medium] = self._why_absent(request, medium, row)
-            except LrsError as error:
-                request.absent[medium] = error
+        await self.supply.look_up(request, media)
         self._admit(request)
-
-    def _why_absent(self, request: PlaceableRequest, medium: ResourceId, row: MediumRow | None) -> LrsError:
-        if row is None:
-            return LrsError(errno.ENXIO, f"{medium}: the DSS does not know this medium")
-        if isinstance(request, Allocation) and isinstance(request.body, ReadAllocation):
-            error = read_error(request.body.operation, row.medium)
-            if error is not None:
-                return error
-        if row.lock is not None and row.lock.owner.host != self._owner.host:
-            number = errno.EBUSY if isinstance(request, FormatRequest) else errno.EALREADY
-            return LrsError(number, f"{medium}: is in use on host {row.lock.owner.host}")
-        return LrsError(errno.ENODEV, f"{medium}: is in no usable device of this host")
 
     def _admit(self, request: PlaceableRequest) -> None:
         """Queue a request; the next pass places it, lets it wait, or refuses what can never be served."""
         if request.ended:
             return
+        if isinstance(request, Allocation):
+            self._tell(EventKind.ALLOCATION_QUEUED, request)
         self.queue.add(request)
-        self._undecided[request] = self._recheck.looks
+        self._undecided[request] = self._recheck.looks, self.supply.looks
         self.look()
+
+    def _turn_away(self, request: FamilyRequest) -> None:
+        """Refuse what comes too late to be taken in."""
+        request.on_end = lambda: self._forget(request)
+        request.refuse(shutting_down())
 
     def _requeue(self, request: FamilyRequest) -> None:
         if self.draining:
@@ -251,18 +233,29 @@ class FamilyScheduler:
     def _forget(self, request: FamilyRequest) -> None:
         kind = ENDINGS.get(request.state)
         if kind is not None and isinstance(request, Allocation):
-            self._events.emit(kind, family=self.family.label, request=request.kind.name, client=str(request.client))
+            self._tell(kind, request)
         self.live.discard(request)
         if isinstance(request, PlaceableRequest):
             self.queue.discard(request)
             self._undecided.pop(request, None)
         self.look()
 
+    def _tell(self, kind: EventKind, request: Allocation, detail: str = "") -> None:
+        self._events.emit(
+            kind,
+            family=self.family.label,
+            request=request.kind.name,
+            client=str(request.client),
+            errno=request.answered,
+            detail=detail,
+            serial=request.serial,
+        )
+
     # Placing.
 
     async def _schedule_on_change(self, nursery: trio.Nursery) -> None:
         while True:
-            with trio.move_on_at(self._recheck.next_expiry()):
+            with trio.move_on_at(self._next_change()):
                 await self._changed.wait()
             await self._recheck_media()
             # What has come while the media were looked up is decided with what that has found.
@@ -271,9 +264,13 @@ class FamilyScheduler:
             while self._hopeful:
                 nursery.start_soon(self._seek_devices, self._hopeful.pop(), name="look at locks of other hosts")
 
+    def _next_change(self) -> float:
+        """When the passing of time alone lets somebody go on; never while nobody waits."""
+        return min(self._recheck.next_expiry(), self.supply.next_change()) if len(self.queue) else inf
+
     def _look_anew(self) -> None:
         """What has changed may matter to all who wait, also where nothing has come free."""
-        self._world = ()
+        self._world = None
         self.look()
 
     async def _recheck_media(self) -> None:
@@ -281,10 +278,12 @@ class FamilyScheduler:
         if not len(self.queue):
             self._recheck.rest()
             return
-        locate_expiry = self.settings.locate_expiry_ms / 1000 if self.queue.count(RequestKind.WRITE) else 0.0
+        locate_expiry = self.settings.locate_expiry_ms / 1000 if self.supply.heeds_locates(self.queue) else 0.0
         for device in await self._recheck.look(self.devices.values(), locate_expiry):
             self._replan(device)
-            self._world = ()
+            self._world = None
+        if await self.supply.refresh(self.queue):
+            self._world = None
 
     async def _seek_devices(self, request: Allocation) -> None:
         """Before a write is refused for want of a medium: see whether another host has given one back."""
@@ -295,27 +294,26 @@ class FamilyScheduler:
         """One pass: every waiting request takes, claims, or is refused, in order (decision 3)."""
         if not len(self.queue):
             return
-        now = trio.current_time()
-        offers = offers_of(self.devices.values(), self.volumes.values(), self._recheck.located, now)
-        world = tuple((o.device, o.serving, o.medium.adm_status, o.medium.fs_status, o.medium.put) for o in offers)
+        made = self.supply.begin(self.queue)
+        world = made.world
         everything, self._world = world != self._world, world
         for request in self.queue.in_order():
-            if not everything and not any(offer.slots for offer in offers):
+            if not everything and not made.gives:
                 break
-            self._settle(request, offers)
+            self._settle(request, made)
         # Nothing is free for those that are left, but the new ones may ask for what can never be.
         for request in tuple(self._undecided):
-            self._settle(request, offers)
+            self._settle(request, made)
+        self.supply.end(made)
 
-    def _settle(self, request: PlaceableRequest, offers: list[Offer]) -> None:
+    def _settle(self, request: PlaceableRequest, made: Pass) -> None:
         """Let one request take, claim or be refused."""
         looks = self._undecided.pop(request, None)
-        outcome = self._decide(request, offers)
+        outcome = made.decide(request)
         match outcome:
-            case Never() if looks == self._recheck.looks:
-                # No medium was looked up since this one came: what it needs may have been made usable meanwhile.
+            case Never() if looks is not None and self._looks_again(request, *looks):
+                # What it needs may have been made usable since it was looked up.
                 self._undecided[request] = looks
-                self._recheck.expire()
                 self.look()
             case Never(error):
                 if isinstance(request, Allocation) and self._has_hope(request):
@@ -323,7 +321,8 @@ class FamilyScheduler:
                     self.queue.discard(request)
                     self._hopeful.append(request)
                 else:
-                    self._refuse(request, error)
+                    # What a device has met with says more than that nothing is left to be tried.
+                    self._refuse(request, request.error or error)
             case Placed():
                 outcome.take(request.kind)
                 self.queue.discard(request)
@@ -331,41 +330,38 @@ class FamilyScheduler:
             case Waits():
                 outcome.keep()
 
+    def _looks_again(self, request: PlaceableRequest, attached: int, supplied: int | None) -> bool:
+        """Have everything looked up that was not since `request` came; ``False`` if all was.
+
+        Then so many looks had begun at what is `attached`, and at what else the supply has.
+        """
+        again = attached == self._recheck.looks
+        if again:
+            self._recheck.expire()
+        # Those that name their media have had them looked up.
+        if request.kind is RequestKind.WRITE and supplied is not None and supplied == self.supply.looks:
+            self.supply.expire()
+            again = True
+        return again
+
     def _has_hope(self, request: Allocation) -> bool:
         """Whether a write that finds no medium may find one when devices that wait for another host have looked."""
         unasked = request.kind is RequestKind.WRITE and not request.hoped
         return unasked and any(device.awaited is not None for device in self.devices.values())
 
-    def _decide(self, request: PlaceableRequest, offers: list[Offer]) -> Outcome:
-        body = request.body
-        if isinstance(body, WriteAllocation):
-            excluded = self._held_by(request.client) if body.prevent_duplicate else frozenset[ResourceId]()
-            first_fit = self.settings.policy == "first_fit"
-            groupings = self.settings.groupings
-            return place_write(body, offers, groupings=groupings, excluded=excluded, first_fit=first_fit)
-        if isinstance(body, ReadAllocation):
-            return place_read(body, offers, request.absent)
-        return place_format(body, offers, request.absent.get(body.medium))
-
     def _place(self, request: PlaceableRequest, placed: Placed) -> None:
-        choices = [Choice(self.devices[take.offer.device], take.offer.medium, take.reserve) for take in placed.takes]
+        choices = [Choice(self.devices[take.device], take.medium, take.reserve) for take in placed.takes]
         if isinstance(request, Allocation):
+            self._tell(EventKind.ALLOCATION_PLACED, request, ", ".join(choice.device.id.name for choice in choices))
             request.place(choices)
         else:
-            request.place(choices[0].device)
+            request.place(choices[0])
 
-    def _refuse(self, request: FamilyRequest, error: LrsError) -> None:
+    def _refuse(self, request: FamilyRequest, error: OSError) -> None:
         log.info(
             "request refused", client=str(request.client), request=request.kind.name.lower(), error=describe(error)
         )
         request.refuse(error)
-
-    def _held_by(self, client: Client) -> frozenset[ResourceId]:
-        return frozenset(
-            device.id
-            for device in self.devices.values()
-            if any(grant.holder.client is client for grant in device.state.grants)
-        )
 
     # Devices and media that change while the daemon runs.
 
@@ -389,3 +385,10 @@ class FamilyScheduler:
         for request in tuple(self.live):
             if isinstance(request, FormatRequest) and request.device is device:
                 request.replan()
+
+
+def _by_arrival(settings: FamilySettings) -> frozenset[RequestKind]:
+    """The kinds of requests that are served as they came, whatever their priorities."""
+    if isinstance(settings, TapeSettings) and settings.read_algorithm == "grouped_read":
+        return frozenset() if settings.ordered_grouped_read else frozenset({RequestKind.READ})
+    return frozenset()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from lrs_trio.devices.device import DeviceTask
-from lrs_trio.devices.state import Volume
+from lrs_trio.devices.volume import Volume
 from lrs_trio.model import RequestKind, ResourceId
 from lrs_trio.scheduling.placement import Offer, VolumeOffer
 

@@ -11,13 +11,16 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from lrs_trio.errors import LrsError
-from lrs_trio.model import AdmStatus, FsStatus, FsType, Medium, ReadOperation, RequestKind, ResourceId
+from lrs_trio.model import AdmStatus, Family, FsStatus, FsType, Medium, ReadOperation, RequestKind, ResourceId
 from lrs_trio.wire.messages import Format, ReadAllocation, WriteAllocation, WriteMedium
 
 FILESYSTEM_OF_FAMILY = (FsType.LTFS, FsType.POSIX, FsType.RADOS)
 """By family number: the one filesystem that the family's adapters know."""
+
+ALL_KINDS = frozenset({RequestKind.READ, RequestKind.WRITE, RequestKind.FORMAT})
 
 SEARCH_STEPS = 2000
 """How long to look for media on other volumes, when those that come to mind share one that is too small."""
@@ -74,12 +77,63 @@ class Offer:
         self.volume.available -= reserve
 
 
+class Take(Protocol):
+    """One medium chosen, and the device that is to have it; `reserve` bytes are set aside on it."""
+
+    @property
+    def device(self) -> ResourceId: ...
+
+    @property
+    def medium(self) -> Medium: ...
+
+    @property
+    def reserve(self) -> int: ...
+
+    def take(self, kind: RequestKind) -> None:
+        """Take it out of what there is for later requests of this pass."""
+        ...
+
+
+class Claim(Protocol):
+    """Something that a request which waits keeps from those behind it."""
+
+    def claim(self) -> None:
+        """Take it out of what there is for later requests of this pass."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class Take:
-    """One medium chosen; `reserve` bytes are set aside on it."""
+class OfferTake:
+    """The medium of one offer, taken or claimed; `exclusive` claims all slots of its device."""
 
     offer: Offer
     reserve: int = 0
+    exclusive: bool = False
+
+    @property
+    def device(self) -> ResourceId:
+        return self.offer.device
+
+    @property
+    def medium(self) -> Medium:
+        return self.offer.medium
+
+    def take(self, kind: RequestKind) -> None:
+        self.offer.take(kind, self.reserve)
+
+    def claim(self) -> None:
+        self.offer.claim(self.reserve, exclusive=self.exclusive)
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceClaim:
+    """Bytes of a volume, kept without a slot."""
+
+    volume: VolumeOffer
+    size: int
+
+    def claim(self) -> None:
+        self.volume.available -= self.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,29 +141,29 @@ class Placed:
     takes: tuple[Take, ...]
 
     def take(self, kind: RequestKind) -> None:
-        """Take the media out of what the offers have for later requests."""
+        """Take the media out of what there is for later requests."""
         for take in self.takes:
-            take.offer.take(kind, take.reserve)
+            take.take(kind)
 
 
 @dataclass(frozen=True, slots=True)
 class Waits:
     """Not now. The claims are what must not be given to later requests.
 
-    `claims` are slots, with the space that is claimed along with them; `exclusive` ones are all slots of
-    the device. `space` is claimed on volumes, in bytes.
+    `unload` names idle drives whose medium has to be taken out for that one to be served: nothing else that ends
+    will help. `fetch` names media to be brought into idle drives meanwhile. One that is not `in_turn` waits for drives
+    to be shared out anew, and those behind need not wait for it.
     """
 
-    claims: tuple[Take, ...]
-    space: tuple[tuple[VolumeOffer, int], ...] = ()
-    exclusive: bool = False
+    claims: tuple[Claim, ...]
+    unload: tuple[ResourceId, ...] = ()
+    fetch: tuple[tuple[ResourceId, Medium], ...] = ()
+    in_turn: bool = True
 
     def keep(self) -> None:
-        """Take the claims out of what the offers have for later requests."""
+        """Take the claims out of what there is for later requests."""
         for claim in self.claims:
-            claim.offer.claim(claim.reserve, exclusive=self.exclusive)
-        for volume, size in self.space:
-            volume.available -= size
+            claim.claim()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +203,7 @@ def _place_write(
     wanted = request.media
     if len(wanted) > len(offers):
         return Never(LrsError(errno.ENOSPC, f"{len(wanted)} media are wanted, this host has {len(offers)}"))
-    suitable = [[offer for offer in offers if _may_write(request, medium, offer)] for medium in wanted]
+    suitable = [[offer for offer in offers if may_write(offer.medium, medium, request.library)] for medium in wanted]
     refusal = _no_medium(suitable) or _no_space(request, suitable)
     if refusal is not None:
         return Never(refusal)
@@ -169,7 +223,7 @@ def _place_write(
 
 
 def _wait_with(
-    chosen: Sequence[Take],
+    chosen: Sequence[OfferTake],
     missing: Sequence[int],
     served: Sequence[Sequence[Offer]],
     wanted: Sequence[WriteMedium],
@@ -182,9 +236,9 @@ def _wait_with(
     slots in `missing` every device that could come to serve them: which will be the first is not known.
     Space is claimed once a volume, also where a device has no slot to claim but shares its volume.
     """
-    claims = {take.offer.device: Take(take.offer, _largest(take.offer, served, wanted)) for take in chosen}
+    claims = {take.device: OfferTake(take.offer, _largest(take.offer, served, wanted)) for take in chosen}
     volumes = {id(take.offer.volume) for take in chosen}
-    space: list[tuple[VolumeOffer, int]] = []
+    space: list[SpaceClaim] = []
     for slot in missing:
         size = wanted[slot].size
         for offer in served[slot]:
@@ -193,11 +247,11 @@ def _wait_with(
             if offer.device in claims or not useful or offer.located:
                 continue
             if offer.slots > 0:
-                claims[offer.device] = Take(offer)
+                claims[offer.device] = OfferTake(offer)
             if id(offer.volume) not in volumes:
                 volumes.add(id(offer.volume))
-                space.append((offer.volume, min(size, max(offer.volume.available, 0))))
-    return Waits(tuple(claims.values()), tuple(space))
+                space.append(SpaceClaim(offer.volume, min(size, max(offer.volume.available, 0))))
+    return Waits((*claims.values(), *space))
 
 
 def _largest(offer: Offer, served: Sequence[Sequence[Offer]], wanted: Sequence[WriteMedium]) -> int:
@@ -215,38 +269,35 @@ def place_read(request: ReadAllocation, offers: Sequence[Offer], absent: dict[Re
     first_error: LrsError | None = None
     for medium in request.media:
         offer = by_medium.get(medium)
-        error = absent.get(medium, _no_device(medium)) if offer is None else _read_error(request.operation, offer)
+        error = absent.get(medium, no_device(medium)) if offer is None else _read_error(request.operation, offer)
         if error is None and offer is not None:
             usable.append(offer)
         first_error = first_error or error
     if len(usable) < request.n_required:
         return Never(first_error or LrsError(errno.EINVAL, "more media are required than were named"))
     ready = [offer for offer in usable if offer.open_to(RequestKind.READ)][: request.n_required]
-    takes = tuple(Take(offer) for offer in ready)
+    takes = tuple(OfferTake(offer) for offer in ready)
     if len(takes) == request.n_required:
         return Placed(takes)
     # Which of the others will be the first to come free for a read is not known.
-    return Waits(takes + tuple(Take(offer) for offer in usable if offer.slots > 0 and offer not in ready))
+    return Waits(takes + tuple(OfferTake(offer) for offer in usable if offer.slots > 0 and offer not in ready))
 
 
 def place_format(request: Format, offers: Sequence[Offer], absent: LrsError | None) -> Outcome:
     """The device that holds the medium, once nothing else goes on there (note 5)."""
     offer = next((offer for offer in offers if offer.medium.id == request.medium), None)
     if offer is None:
-        return Never(absent or _no_device(request.medium))
-    medium = offer.medium
-    if request.fs_type is not FILESYSTEM_OF_FAMILY[medium.id.family]:
-        return Never(LrsError(errno.EINVAL, f"{medium.id}: this family cannot be formatted as {request.fs_type.label}"))
-    if medium.fs_status is not FsStatus.BLANK:
-        text = f"{medium.id}: is {medium.fs_status.value}, only a blank medium is formatted"
-        return Never(LrsError(errno.EINVAL, text))
-    if offer.formatting:
-        return Never(LrsError(errno.EINVAL, f"{medium.id}: is being formatted already"))
-    if not offer.serving:
-        return Never(_busy(offer.refusal) or _no_device(medium.id))
+        return Never(absent or no_device(request.medium))
+    error = format_error(request, offer.medium)
+    if error is None and offer.formatting:
+        error = being_formatted(request.medium)
+    if error is None and not offer.serving:
+        error = busy_error(offer.refusal) or no_device(request.medium)
+    if error is not None:
+        return Never(error)
     if offer.idle and offer.slots > 0:
-        return Placed((Take(offer),))
-    return Waits((Take(offer),), exclusive=True)
+        return Placed((OfferTake(offer),))
+    return Waits((OfferTake(offer, exclusive=True),))
 
 
 def read_error(operation: ReadOperation, medium: Medium) -> LrsError | None:
@@ -262,6 +313,32 @@ def read_error(operation: ReadOperation, medium: Medium) -> LrsError | None:
     if medium.adm_status is not AdmStatus.UNLOCKED:
         return LrsError(errno.EPERM, f"{medium.id}: is {medium.adm_status.value}; unlock it first")
     return None
+
+
+def format_error(request: Format, medium: Medium) -> LrsError | None:
+    """Why `medium` may not be formatted as `request` says, if so. Only tapes can be forced."""
+    if request.fs_type is not FILESYSTEM_OF_FAMILY[medium.id.family]:
+        return LrsError(errno.EINVAL, f"{medium.id}: this family cannot be formatted as {request.fs_type.label}")
+    forced = request.force and medium.id.family is Family.TAPE and medium.fs_status is not FsStatus.IMPORTING
+    if medium.fs_status is not FsStatus.BLANK and not forced:
+        return LrsError(errno.EINVAL, f"{medium.id}: is {medium.fs_status.value}, only a blank medium is formatted")
+    return None
+
+
+def being_formatted(medium: ResourceId) -> LrsError:
+    return LrsError(errno.EINVAL, f"{medium}: is being formatted already")
+
+
+def may_write(medium: Medium, wanted: WriteMedium, library: str | None) -> bool:
+    """Whether `medium` is one that was `wanted`, however much room it has."""
+    statuses = (FsStatus.EMPTY,) if wanted.empty_medium else (FsStatus.EMPTY, FsStatus.USED)
+    return (
+        medium.put
+        and medium.adm_status is AdmStatus.UNLOCKED
+        and medium.fs_status in statuses
+        and (library is None or medium.id.library == library)
+        and set(wanted.tags) <= set(medium.tags)
+    )
 
 
 def match(
@@ -296,18 +373,6 @@ def match(
     for slot in range(len(candidates)):
         assign(slot, set())
     return chosen
-
-
-def _may_write(request: WriteAllocation, wanted: WriteMedium, offer: Offer) -> bool:
-    medium = offer.medium
-    statuses = (FsStatus.EMPTY,) if wanted.empty_medium else (FsStatus.EMPTY, FsStatus.USED)
-    return (
-        medium.put
-        and medium.adm_status is AdmStatus.UNLOCKED
-        and medium.fs_status in statuses
-        and (request.library is None or medium.id.library == request.library)
-        and set(wanted.tags) <= set(medium.tags)
-    )
 
 
 def _no_medium(suitable: Sequence[Sequence[Offer]]) -> LrsError | None:
@@ -359,7 +424,7 @@ class _Fit:
         return sorted(fits, key=lambda offer: (offer.load, 0 if self.first else self.room(offer)))
 
 
-def _assign(candidates: Sequence[Sequence[Offer]], wanted: Sequence[WriteMedium], fit: _Fit) -> list[Take | None]:
+def _assign(candidates: Sequence[Sequence[Offer]], wanted: Sequence[WriteMedium], fit: _Fit) -> list[OfferTake | None]:
     """A medium with room for each slot, all different, and no volume promised beyond its room.
 
     Slots that cannot be filled together with the others are ``None``.
@@ -374,10 +439,10 @@ def _assign(candidates: Sequence[Sequence[Offer]], wanted: Sequence[WriteMedium]
     return takes
 
 
-def _reserve(chosen: Sequence[Offer | None], wanted: Sequence[WriteMedium], fit: _Fit) -> list[Take | None]:
+def _reserve(chosen: Sequence[Offer | None], wanted: Sequence[WriteMedium], fit: _Fit) -> list[OfferTake | None]:
     """What each slot sets aside, in order, as far as the room of its volume goes."""
     left: dict[int, int] = {}
-    takes: list[Take | None] = []
+    takes: list[OfferTake | None] = []
     for offer, medium in zip(chosen, wanted, strict=True):
         if offer is None:
             takes.append(None)
@@ -388,7 +453,7 @@ def _reserve(chosen: Sequence[Offer | None], wanted: Sequence[WriteMedium], fit:
             takes.append(None)
             continue
         left[volume] = rest - min(medium.size, rest)
-        takes.append(Take(offer, min(medium.size, rest)))
+        takes.append(OfferTake(offer, min(medium.size, rest)))
     return takes
 
 
@@ -426,15 +491,16 @@ class _Search:
 
 def _read_error(operation: ReadOperation, offer: Offer) -> LrsError | None:
     error = read_error(operation, offer.medium)
-    return error or (None if offer.serving else offer.refusal or _no_device(offer.medium.id))
+    return error or (None if offer.serving else offer.refusal or no_device(offer.medium.id))
 
 
-def _busy(refusal: LrsError | None) -> LrsError | None:
+def busy_error(refusal: LrsError | None) -> LrsError | None:
     """What a format is told where a read is told that another host has the medium."""
     if refusal is not None and refusal.errno == errno.EALREADY:
         return LrsError(errno.EBUSY, str(refusal.strerror))
     return refusal
 
 
-def _no_device(medium: ResourceId) -> LrsError:
+def no_device(medium: ResourceId) -> LrsError:
+    """What is known of `medium` when nothing is: no device here has it."""
     return LrsError(errno.ENODEV, f"{medium}: is in no usable device of this host")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from lrs_trio.model import RequestKind
 from lrs_trio.scheduling.requests import PlaceableRequest
@@ -12,9 +12,13 @@ KINDS = (RequestKind.WRITE, RequestKind.READ, RequestKind.FORMAT)
 
 
 class RequestQueue:
-    """Three queues, one a kind, each by qos, priority and arrival; between the heads the earliest goes first."""
+    """Three queues, one a kind, each by qos, priority and arrival; between the heads the earliest goes first.
 
-    def __init__(self) -> None:
+    Those of the kinds in `by_arrival` go by nothing else.
+    """
+
+    def __init__(self, by_arrival: Container[RequestKind] = ()) -> None:
+        self._by_arrival = by_arrival
         self._queues: dict[RequestKind, list[PlaceableRequest]] = {kind: [] for kind in KINDS}
 
     def __len__(self) -> int:
@@ -24,7 +28,8 @@ class RequestQueue:
         return len(self._queues[kind])
 
     def add(self, request: PlaceableRequest) -> None:
-        insort(self._queues[request.kind], request, key=_rank)
+        key = _arrival if request.kind in self._by_arrival else _rank
+        insort(self._queues[request.kind], request, key=key)
 
     def discard(self, request: PlaceableRequest) -> None:
         queue = self._queues.get(request.kind, [])
@@ -44,6 +49,10 @@ class RequestQueue:
                 del heads[position]
             else:
                 heads[position] = following, queue
+
+
+def _arrival(request: PlaceableRequest) -> int:
+    return request.serial
 
 
 def _rank(request: PlaceableRequest) -> tuple[int, int, int]:

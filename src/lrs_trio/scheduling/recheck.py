@@ -76,7 +76,7 @@ class Recheck:
         except LrsError as error:
             log.error("media not looked up", error=describe(error))
             return []
-        return [device for row in rows if _is_news(device := attached[row.medium.id], row)]
+        return [device for row in rows if _is_news(device := attached[row.medium.id], row.medium.id, row)]
 
     async def _read_all(self, attached: Mapping[ResourceId, DeviceTask], locate_expiry: float) -> list[DeviceTask]:
         news: list[DeviceTask] = []
@@ -88,7 +88,7 @@ class Recheck:
             except LrsError as error:
                 row = error
             # At once: what a release learns from a later transaction must not be overwritten with this.
-            if _is_news(device, row):
+            if _is_news(device, medium, row):
                 news.append(device)
             kept = located_for(row.lock, locate_expiry, self._wall_clock()) if isinstance(row, MediumRow) else 0.0
             if kept > 0:
@@ -116,5 +116,6 @@ def _matters(device: DeviceTask) -> bool:
     return device.medium is not None and device.state.error is None and not device.state.stopping
 
 
-def _is_news(device: DeviceTask, row: MediumRow | LrsError | None) -> bool:
-    return _matters(device) and device.medium_read(row)
+def _is_news(device: DeviceTask, medium: ResourceId, row: MediumRow | LrsError | None) -> bool:
+    """Whether `row` is news of `medium`, unless that has left the device while it was read."""
+    return _matters(device) and device.medium_id == medium and device.medium_read(row)

@@ -44,8 +44,11 @@ class ReleaseRequest:
     never answered, whatever happens (note 1).
     """
 
-    def __init__(self, client: Client, request_id: int, body: Release, dss: Dss, events: Events) -> None:
+    def __init__(
+        self, client: Client, request_id: int, body: Release, dss: Dss, events: Events, serial: int = 0
+    ) -> None:
         self.client = client
+        self._serial = serial
         self._request_id = request_id
         self._body = body
         self._dss = dss
@@ -61,6 +64,8 @@ class ReleaseRequest:
         keeps groupings. The first element that is wrong fails the release; the others are still
         released, and nothing of it is synced for this client.
         """
+        if self._is_to_be_answered:
+            self._tell(EventKind.RELEASE_BEGUN, len(self._body.media))
         error: OSError | None = None
         released: list[tuple[Grant, ReleasedMedium]] = []
         taken: set[Grant] = set()
@@ -151,21 +156,25 @@ class ReleaseRequest:
             raise LrsError(errno.ENOENT, f"{', '.join(gone)}: deleted from the DSS while it was written")
         self._counted = True
 
+    @property
+    def _is_to_be_answered(self) -> bool:
+        return any(element.to_sync for element in self._body.media)
+
     def _succeed(self) -> None:
         media = tuple(part.medium for part in self._parts)
         self._answer(Released(media, self._body.kind, self._body.partial))
 
     def _fail(self, error: OSError) -> None:
-        if not self._answered and any(element.to_sync for element in self._body.media):
+        if self._is_to_be_answered and not self._answered:
             self._answer(Failed(-(error.errno or errno.EIO), self._body.kind))
 
     def _answer(self, body: ResponseBody) -> None:
         """Answer once. After a partial release all media are the client's again just before (decision 5)."""
         self._answered = True
         if isinstance(body, Failed):
-            self._events.emit(EventKind.RELEASE_FAILED, count=len(self._parts), errno=-body.rc)
+            self._tell(EventKind.RELEASE_FAILED, len(self._parts), -body.rc)
         else:
-            self._events.emit(EventKind.RELEASE_FINISHED, count=len(self._parts))
+            self._tell(EventKind.RELEASE_FINISHED, len(self._parts))
         response = Response(self._request_id, body)
         reserved = tuple(part.grant for part in self._parts if part.grant.state is GrantState.RESERVED)
 
@@ -177,6 +186,9 @@ class ReleaseRequest:
         for grant in reserved:
             grant.holder = Held(self.client, departure)
         departure.offer()
+
+    def _tell(self, kind: EventKind, count: int, number: int = 0) -> None:
+        self._events.emit(kind, client=str(self.client), count=count, errno=number, serial=self._serial)
 
     def _kind_of_grant(self) -> RequestKind:
         reads = (RequestKind.READ, RequestKind.RELEASE_READ)

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 import trio
 
 from lrs_trio.devices.device import DeviceTask
-from lrs_trio.devices.state import DeviceStatus
+from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.errors import describe
 from lrs_trio.model import RequestKind
 from lrs_trio.scheduling.client import Client
 from lrs_trio.scheduling.family import FamilyScheduler
+
+LETTERS = {RequestKind.READ: "R", RequestKind.WRITE: "W", RequestKind.FORMAT: "F"}
+"""What existing tools call the kinds of requests that a drive serves, in their order."""
 
 LONGEST_LIST = 200
 """Waiting requests that a report names, the oldest first; the others are only counted."""
@@ -19,22 +22,26 @@ LONGEST_LIST = 200
 
 def monitor(family: FamilyScheduler) -> list[dict[str, object]]:
     """One object per device, with the keys that existing tools read."""
-    return [_monitored(device) for device in family.devices.values()]
+    return [_monitored(device, family.supply.dedicated(device.id)) for device in family.devices.values()]
 
 
-def _monitored(device: DeviceTask) -> dict[str, object]:
+def _monitored(device: DeviceTask, dedicated: frozenset[RequestKind]) -> dict[str, object]:
     found = device.identity
     return {
         "name": device.row.path,
         "library": device.id.library,
         "device": found.path if found is not None else "",
         **({"serial": found.serial} if found is not None else {}),
-        "currently_dedicated_to": "RWF",
+        "currently_dedicated_to": _letters(dedicated),
         "adm_status": device.row.adm_status.value,
-        "address": 0,
+        "address": device.address,
         "ongoing_io": device.state.ongoing + device.state.reserved > 0,
         **_monitored_medium(device),
     }
+
+
+def _letters(dedicated: frozenset[RequestKind]) -> str:
+    return "".join(letter for kind, letter in LETTERS.items() if kind in dedicated)
 
 
 def _monitored_medium(device: DeviceTask) -> dict[str, object]:
@@ -46,12 +53,9 @@ def family_status(family: FamilyScheduler) -> dict[str, object]:
     """The family's part of `lrs status`; ages are seconds, sizes bytes."""
     now = trio.current_time()
     kinds = (RequestKind.WRITE, RequestKind.READ, RequestKind.FORMAT)
-    # Directories of one filesystem share a volume, which counts once.
-    volumes = {id(device.state.volume): device.state.volume for device in family.devices.values() if device.medium}
     return {
         "family": family.family.label,
-        "volumes": len(volumes),
-        "free": sum(volume.free for volume in volumes.values()),
+        **family.supply.report(),
         "queued": {kind.name.lower(): family.queue.count(kind) for kind in kinds},
         "waiting": [
             {
@@ -62,7 +66,10 @@ def family_status(family: FamilyScheduler) -> dict[str, object]:
             }
             for request in sorted(family.live, key=lambda request: request.serial)[:LONGEST_LIST]
         ],
-        "devices": [_device_status(device, now) for device in family.devices.values()],
+        "devices": [
+            _device_status(device, now) | {"dedicated_to": _letters(family.supply.dedicated(device.id))}
+            for device in family.devices.values()
+        ],
     }
 
 
@@ -73,7 +80,11 @@ def _device_status(device: DeviceTask, now: float) -> dict[str, object]:
         "name": device.id.name,
         "path": device.row.path,
         "library": device.id.library,
+        "model": device.row.model,
+        "address": device.address,
         "status": state.status.value,
+        "since_s": round(now - state.life.since, 3),
+        "times": {status.value: round(seconds, 3) for status, seconds in state.life.seconds(now).items()},
         "stopping": state.stopping,
         "adm_status": device.row.adm_status.value,
         "reason": _reason(device),
@@ -107,7 +118,7 @@ def _device_status(device: DeviceTask, now: float) -> dict[str, object]:
 
 def _reason(device: DeviceTask) -> str:
     """Why a device does not serve, or for whom it waits."""
-    problem = device.state.error or device.state.withheld
+    problem = device.state.error or device.state.tainted or device.state.withheld
     return describe(problem) if problem is not None else device.waiting_for
 
 

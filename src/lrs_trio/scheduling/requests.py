@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lrs_trio.devices.departure import Departure
 from lrs_trio.devices.grant import Grant, GrantState
 from lrs_trio.devices.state import FormatJob
-from lrs_trio.errors import LrsError
+from lrs_trio.errors import HostError, LibraryUnreachableError, LrsError
 from lrs_trio.model import Medium, RequestKind, ResourceId, SyncThresholds
 from lrs_trio.scheduling.client import Client
 from lrs_trio.wire.messages import (
@@ -60,6 +60,8 @@ class FamilyRequest:
         self.serial = serial
         self.since = since
         self.state = RequestState.QUEUED
+        self.answered = 0
+        """The errno of its refusal."""
         self.on_end: Callable[[], None] = _nothing
         self.on_requeue: Callable[[], None] = _nothing
         client.waiting.add(self)
@@ -77,7 +79,8 @@ class FamilyRequest:
     def refuse(self, error: OSError) -> None:
         """Answer with an error; nothing happens if the request has ended already."""
         if not self.ended:
-            self._give_up(Failed(-(error.errno or errno.EIO), self.kind))
+            self.answered = error.errno or errno.EIO
+            self._give_up(Failed(-self.answered, self.kind))
 
     def abandon(self) -> None:
         """The daemon ends now: answer, whatever is under way for this request."""
@@ -131,6 +134,8 @@ class Allocation(FamilyRequest):
         """Of the media that are in no device here: why they cannot be had."""
         self.hoped = False
         """Whether devices that wait for other hosts have looked on its behalf whether they still have to."""
+        self.error: OSError | None = None
+        """What a device has met with on behalf of this request, last."""
         self.grants: tuple[Grant, ...] = ()
         self._thresholds = thresholds
         self._departure: Departure | None = None
@@ -143,11 +148,13 @@ class Allocation(FamilyRequest):
     def place(self, choices: Sequence[Choice]) -> None:
         """Promise every medium in one step; each device then makes its own usable."""
         self.state = RequestState.PLANNED
+        grouping = self.body.grouping if isinstance(self.body, WriteAllocation) else None
         self.grants = tuple(
-            Grant(choice.device, choice.medium.id, self.kind, self, choice.reserve) for choice in choices
+            Grant(choice.device, choice.medium.id, self.kind, self, choice.reserve, grouping, serial=self.serial)
+            for choice in choices
         )
-        for grant in self.grants:
-            grant.device.plan(grant)
+        for grant, choice in zip(self.grants, choices, strict=True):
+            grant.device.plan(grant, choice.medium)
 
     def grant_ready(self, grant: Grant) -> None:
         """The last medium to be ready lets the response leave (note 6)."""
@@ -158,8 +165,15 @@ class Allocation(FamilyRequest):
             self._departure.offer()
 
     def grant_failed(self, grant: Grant, error: OSError) -> None:
-        """Another medium or device may serve; what was promised on the siblings is given back."""
-        self.replan()
+        """Another medium or device may serve; what was promised on the siblings is given back.
+
+        Not where the library could not be reached, or the host could not even begin: no other device would do better.
+        """
+        self.error = _failure(error) or self.error
+        if isinstance(error, LibraryUnreachableError | HostError):
+            self.refuse(error)
+        else:
+            self.replan()
 
     def replan(self) -> None:
         """Give every promise back and wait in the queue again, at the old place."""
@@ -199,16 +213,15 @@ class Allocation(FamilyRequest):
 
     def _granted_medium(self, grant: Grant) -> GrantedMedium:
         device, medium = grant.device, grant.device.medium
-        if medium is None:
+        if medium is None or medium.id != grant.medium:
             raise RuntimeError(f"{grant.medium} is granted but not in {device.id}")
-        volume = device.state.volume
         return GrantedMedium(
             grant.medium,
             device.root,
             medium.fs_type,
             medium.address_type,
             # The own reservation is part of what this client may use.
-            avail_size=volume.available + grant.size if self.kind is RequestKind.WRITE else 0,
+            avail_size=grant.volume.available + grant.size if self.kind is RequestKind.WRITE else 0,
         )
 
 
@@ -238,6 +251,8 @@ class FormatRequest(FamilyRequest):
         self.body = body
         self.absent: dict[ResourceId, LrsError] = {}
         """Says why the medium cannot be had, if it is in no device here."""
+        self.error: OSError | None = None
+        """What a device has met with on behalf of this request, last."""
         self._device: DeviceTask | None = None
         self._job: FormatJob | None = None
 
@@ -245,10 +260,11 @@ class FormatRequest(FamilyRequest):
     def media(self) -> tuple[ResourceId, ...]:
         return (self.body.medium,)
 
-    def place(self, device: DeviceTask) -> None:
+    def place(self, choice: Choice) -> None:
+        device = choice.device
         self.state = RequestState.PLANNED
         self._device = device
-        self._job = FormatJob(self.body.medium, self.body.unlock, self)
+        self._job = FormatJob(choice.medium, self.body.unlock, self)
         device.plan_format(self._job)
 
     @property
@@ -268,6 +284,13 @@ class FormatRequest(FamilyRequest):
     def format_failed(self, error: OSError) -> None:
         self._device = None
         self.refuse(error)
+
+    def format_displaced(self, error: OSError) -> None:
+        self._device = self._job = None
+        self.error = _failure(error) or self.error
+        if self.state is RequestState.PLANNED:
+            self.state = RequestState.QUEUED
+            self.on_requeue()
 
     def refuse(self, error: OSError) -> None:
         if self._take_back():
@@ -313,6 +336,15 @@ class NotifyRequest(FamilyRequest):
 
     def _give_up(self, body: Failed | None) -> None:
         super()._give_up(body if self.body.wait else None)
+
+
+_MEANWHILE = frozenset({errno.EALREADY, errno.ENXIO, errno.EAGAIN, errno.ECANCELED, errno.EROFS, errno.ENOSPC})
+"""What has become known of a medium since its choice: taken, deleted or changed, given up, write-protected or full."""
+
+
+def _failure(error: OSError) -> OSError | None:
+    """`error` if something has failed; what placement finds now says more than that it was too late."""
+    return None if error.errno in _MEANWHILE else error
 
 
 def shutting_down() -> LrsError:

@@ -10,13 +10,13 @@ import trio
 
 from lrs_trio.devices.device import DeviceContext, DeviceTask
 from lrs_trio.devices.grant import GrantState
-from lrs_trio.devices.state import DeviceStatus
+from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.dss.operations import ReadDevice, ReadDevices, ReadMedium
 from lrs_trio.errors import LrsError
 from lrs_trio.events import EventKind
 from lrs_trio.model import AdmStatus, Device, Family, NotifyOperation, ResourceId
 from lrs_trio.scheduling.requests import shutting_down
-from lrs_trio.storage.protocols import Unit
+from lrs_trio.scheduling.supply import Supply
 from lrs_trio.wire.messages import Notify
 
 log = structlog.get_logger()
@@ -26,23 +26,24 @@ PATIENCE_SECONDS = 10.0
 
 
 class Roster:
-    """Starts and stops the devices of `family`.
+    """Starts and stops the devices of `family`, which it keeps in `devices` by their names.
 
-    `replan` is called with a device when what was promised on it, and not yet answered, has to be decided
-    anew; `changed` when anything may have changed for those who wait.
+    `supply` makes them. `replan` is called with a device when what was promised on it, and not yet answered, has
+    to be decided anew; `changed` when anything may have changed for those who wait.
     """
 
     def __init__(
         self,
         family: Family,
-        make_unit: Callable[[Device], Unit],
+        devices: dict[ResourceId, DeviceTask],
+        supply: Supply,
         context: DeviceContext,
         replan: Callable[[DeviceTask], None],
         changed: Callable[[], None],
     ) -> None:
-        self.devices: dict[ResourceId, DeviceTask] = {}
+        self.devices = devices
         self._family = family
-        self._make_unit = make_unit
+        self._supply = supply
         self._context = context
         self._replan = replan
         self._changed = changed
@@ -97,7 +98,7 @@ class Roster:
         ]
 
     def _make(self, row: Device) -> DeviceTask:
-        device = DeviceTask(row, self._make_unit(row), self._context)
+        device = self._supply.make_device(row)
         self.devices[row.id] = device
         return device
 
@@ -128,9 +129,12 @@ class Roster:
             if known.awaited is not None:
                 raise _waits_elsewhere(known)
             await self._end(known)
+        await self._supply.device_added(resource)
         device = await self._start_one(row.device, nursery)
         if device.state.error is not None:
-            await self._end(device)
+            # One that was known before stays, with the reason and with what is in it.
+            if known is None:
+                await self._end(device)
             raise device.state.error
         if device.awaited is not None:
             refusal = _waits_elsewhere(device)
@@ -147,7 +151,10 @@ class Roster:
 
     async def _unlock(self, resource: ResourceId, nursery: trio.Nursery) -> None:
         device = self.devices.get(resource)
-        if device is None or not device.state.serving:
+        if device is not None and device.state.serving:
+            await self._supply.device_added(resource)
+            self._changed()
+        else:
             await self._add(resource, nursery)
 
     async def _end(self, device: DeviceTask) -> None:
@@ -162,6 +169,7 @@ class Roster:
 
     async def _update_medium(self, resource: ResourceId) -> None:
         await self.look_again(lambda awaited: awaited == resource)
+        await self._supply.medium_updated(resource)
         row = await self._context.dss.execute(ReadMedium(resource))
         for device in self.devices.values():
             if device.medium_id == resource:

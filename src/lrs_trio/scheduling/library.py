@@ -1,0 +1,252 @@
+"""Families whose media come and go: the drives, the shelf, who is suspected, and who gets which drives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from functools import partial
+from math import inf
+
+import structlog
+import trio
+
+from lrs_trio.devices.blame import DriveContext
+from lrs_trio.devices.device import DeviceContext, DeviceTask
+from lrs_trio.devices.drive import DriveTask
+from lrs_trio.dss.operations import ReadDevices
+from lrs_trio.errors import LrsError
+from lrs_trio.model import AdmStatus, Device, Family, FsStatus, Medium, RequestKind, ResourceId
+from lrs_trio.scheduling.catalog import Catalog, shelf_of
+from lrs_trio.scheduling.compatibility import compatible, gaps
+from lrs_trio.scheduling.library_offers import ShelfMedium, Stock
+from lrs_trio.scheduling.library_pass import LibraryPass, drive_model, drive_offer, leaves, share_out, writers_of
+from lrs_trio.scheduling.library_placement import wanted_by_reads
+from lrs_trio.scheduling.piles import Pile, Wish
+from lrs_trio.scheduling.placement import ALL_KINDS
+from lrs_trio.scheduling.queue import RequestQueue
+from lrs_trio.scheduling.requests import PlaceableRequest
+from lrs_trio.scheduling.supply import Pass, Surroundings
+from lrs_trio.scheduling.suspicions import Suspicions
+from lrs_trio.settings import TapeSettings
+from lrs_trio.storage.protocols import DriveUnit
+from lrs_trio.wire.messages import ReadAllocation
+
+log = structlog.get_logger()
+
+MOST_WISHES = 32
+"""For how many different wishes the shelf is kept sorted from one pass to the next."""
+
+
+class LibrarySupply:
+    """The drives of this host and the media of their libraries."""
+
+    def __init__(
+        self,
+        family: Family,
+        around: Surroundings,
+        make_unit: Callable[[Device], DriveUnit],
+        *,
+        recheck_s: float,
+        wall_clock: Callable[[], float],
+        logs_moves: Callable[[str], bool],
+    ) -> None:
+        """Make the supply of `family`.
+
+        Args:
+            family: whose media.
+            around: what the family lends.
+            make_unit: makes the adapters of one adoption of a drive.
+            recheck_s: how old may be what is known of media on the shelf, in seconds.
+            wall_clock: seconds since the epoch, as the DSS records them.
+            logs_moves: whether the loads and unloads of a library are ours to log.
+        """
+        context = around.context
+        self._family = family
+        self._around = around
+        self._make_unit = make_unit
+        self._dedicated: dict[ResourceId, frozenset[RequestKind]] = {}
+        self._in_favour: RequestKind | None = None
+        self._favoured: set[RequestKind] = set()
+        """Which kinds have had all drives in vain since something last went on."""
+        self.catalog = Catalog(family, context.dss, context.owner, recheck_s)
+        self.suspicions = Suspicions(family, around, self.catalog)
+        self._gaps: frozenset[str] = frozenset()
+        self._shelf: Mapping[ResourceId, ShelfMedium] = {}
+        self._piles: dict[Wish, list[Pile]] = {}
+        self._shelf_state: object = None
+        self._make_context = partial(
+            DriveContext,
+            **{field.name: getattr(context, field.name) for field in fields(DeviceContext)},
+            wall_clock=wall_clock,
+            judge=self.suspicions.judge,
+            put_back=self._put_back,
+            logs_moves=logs_moves,
+        )
+
+    @property
+    def settings(self) -> TapeSettings:
+        """As they are now."""
+        settings = self._around.settings()
+        if not isinstance(settings, TapeSettings):
+            raise TypeError(f"family {self._family.label} has the settings of another family")
+        return settings
+
+    @property
+    def drives(self) -> Iterable[DriveTask]:
+        return (device for device in self._around.devices.values() if isinstance(device, DriveTask))
+
+    def make_device(self, row: Device) -> DeviceTask:
+        return DriveTask(row, self._make_unit(row), self._make_context(evidence=self.suspicions.evidence))
+
+    async def start(self) -> None:
+        """Read the media, and what the log says of them and of the drives."""
+        await self.suspicions.read_log()
+        await self.catalog.refresh()
+        rows = [row.device for row in await self._around.context.dss.execute(ReadDevices(self._family))]
+        await self.suspicions.forget_unlocked(rows)
+        self._tell_gaps(row.model for row in rows if row.host == self._around.context.owner.host)
+
+    async def look_up(self, request: PlaceableRequest, media: Iterable[ResourceId]) -> None:
+        """Read the media anew that a request names, so that nothing is loaded or refused on old knowledge."""
+        for medium in media:
+            if (error := await self.catalog.look_up(medium)) is not None:
+                request.absent[medium] = error
+
+    async def refresh(self, queue: RequestQueue) -> bool:
+        self.catalog.expire(trio.current_time())
+        locked = [medium for medium in self.suspicions.media() if not self.catalog.is_unlocked(medium)]
+        news = await self.catalog.refresh() if len(queue) else False
+        for medium in filter(self.catalog.is_unlocked, locked):
+            await self.suspicions.forget(medium, is_drive=False)
+        return news
+
+    @property
+    def looks(self) -> int | None:
+        return self.catalog.looks
+
+    def expire(self) -> None:
+        self.catalog.read_again()
+
+    def heeds_locates(self, queue: RequestQueue) -> bool:
+        # Whatever waits may put another medium into the drive.
+        return len(queue) > 0
+
+    def settings_changed(self) -> None:
+        self._tell_gaps(map(drive_model, self.drives))
+
+    def next_change(self) -> float:
+        now = trio.current_time()
+        busy = (drive.busy_until for drive in self.drives if drive.busy_until > now)
+        return min(self.catalog.next_expiry(), min(busy, default=inf))
+
+    def begin(self, queue: RequestQueue) -> LibraryPass:
+        settings, drives = self.settings, list(self.drives)
+        if settings.dispatch == "none":
+            self._dedicated.clear()
+        offers = [drive_offer(drive, self._around, settings, self.dedicated(drive.id)) for drive in drives]
+        if settings.dispatch == "fair_share":
+            share_out(offers, queue, settings, self._in_favour)
+        self._keep_shelf(drives)
+        reads = (request.body for request in queue.in_order() if isinstance(request.body, ReadAllocation))
+        stock = Stock(
+            drives=offers,
+            shelf=self._shelf,
+            compatible=lambda medium, model: compatible(medium.model, model, settings),
+            barred=self.suspicions.evidence.barred(),
+            wanted=wanted_by_reads(reads, offers),
+            absent={},
+            grouped=settings.read_algorithm == "grouped_read",
+            leaving={drive.medium.id: drive.medium for drive in drives if drive.medium is not None and leaves(drive)},
+            known_piles=self._piles,
+        )
+        return LibraryPass(
+            stock, self._around, settings, self.catalog.version, writers_of(drives), self.suspicions.evidence.suspects()
+        )
+
+    def end(self, made: Pass) -> None:
+        """Keep which drive is there for which kinds of requests, and begin the exchanges of media."""
+        if not isinstance(made, LibraryPass):
+            return
+        self._dedicated |= {offer.device: offer.dedicated for offer in made.stock.drives}
+        for drive in self.drives:
+            if drive.id in made.exchanges and drive.state.idle:
+                drive.exchange(made.exchanges[drive.id])
+        self._favour(made.out_of_turn)
+
+    def _favour(self, waiting: Iterable[RequestKind]) -> None:
+        """If all wait for more drives than are there for their kinds, and nothing goes on, one kind gets them all.
+
+        One after the other, for a kind may be limited by the settings; then it waits for those to change.
+        """
+        favoured = None
+        if all(drive.state.idle for drive in self.drives):
+            favoured = next((kind for kind in waiting if kind not in self._favoured), None)
+        else:
+            self._favoured.clear()
+        if favoured is not None:
+            self._favoured.add(favoured)
+        if favoured is not self._in_favour:
+            self._in_favour = favoured
+            self._around.context.changed()
+
+    def dedicated(self, device: ResourceId) -> frozenset[RequestKind]:
+        """Which kinds of requests a drive serves now."""
+        return self._dedicated.get(device, ALL_KINDS)
+
+    async def device_added(self, device: ResourceId) -> None:
+        await self.suspicions.forget(device, is_drive=True)
+
+    async def medium_updated(self, medium: ResourceId) -> None:
+        self.catalog.forget(medium)
+        if await self.catalog.look_up(medium) is None and self.catalog.is_unlocked(medium):
+            await self.suspicions.forget(medium, is_drive=False)
+
+    def report(self) -> Mapping[str, object]:
+        in_drives = [(drive.medium, drive.state.volume.free) for drive in self.drives if drive.medium is not None]
+        shelf = shelf_of(self.catalog.rows, (medium.id for medium, _ in in_drives)).values()
+        media = [*in_drives, *((shelved.medium, shelved.medium.stats.phys_spc_free) for shelved in shelf)]
+        writable = [free for medium, free in media if _writable(medium)]
+        return {
+            "volumes": len(writable),
+            "free": sum(writable),
+            "media": {"drives": len(in_drives), "shelf": len(shelf)},
+            "suspects": [
+                {"drive": drive.name, "medium": medium.name, "what": what}
+                for drive, medium, what in self.suspicions.evidence.suspects()
+            ],
+        }
+
+    # What drives tell.
+
+    def _put_back(self, medium: Medium, error: LrsError | None) -> None:
+        self.catalog.put_back(medium, error)
+        self._around.context.changed()
+
+    def _tell_gaps(self, drive_models: Iterable[str | None]) -> None:
+        """Say once what the tables of the settings leave out. A drive that has no model in the DSS tells it itself."""
+        models = [model for model in drive_models if model is not None]
+        media = (shelved.medium.model for shelved in self.catalog.rows.values())
+        found = gaps(media, models, self.settings)
+        for gap in found:
+            if gap not in self._gaps:
+                log.warning("a gap in the tables of the settings", gap=gap)
+        self._gaps = frozenset(found)
+
+    # What a pass begins with.
+
+    def _keep_shelf(self, drives: Iterable[DriveTask]) -> None:
+        """Look at the shelf anew if it is not as in the last pass: there may be thousands of media on it."""
+        media = (medium for drive in drives for medium in (drive.bound, drive.medium))
+        in_drives = frozenset(medium.id for medium in media if medium is not None)
+        state = self.catalog.version, in_drives, frozenset(medium for _, medium in self.suspicions.evidence.barred())
+        if state == self._shelf_state and len(self._piles) <= MOST_WISHES:
+            return
+        shelf = shelf_of(self.catalog.rows, in_drives)
+        self._shelf = {medium: ShelfMedium(shelved.medium, shelved.refusal) for medium, shelved in shelf.items()}
+        self._shelf_state, self._piles = state, {}
+
+
+def _writable(medium: Medium) -> bool:
+    return (
+        medium.put and medium.adm_status is AdmStatus.UNLOCKED and medium.fs_status in (FsStatus.EMPTY, FsStatus.USED)
+    )

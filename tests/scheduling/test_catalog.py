@@ -1,0 +1,249 @@
+"""What a family knows of the media on the shelf: how old it may be, and what is believed of media that had no luck."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+from math import inf
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from lrs_trio.dss.operations import ReadMedia
+from lrs_trio.errors import LrsError, MediumMissingError
+from lrs_trio.model import AdmStatus, Family, FsStatus, LockOwner, LockType, ResourceId
+from lrs_trio.scheduling.catalog import MISSING_S, SHARE_OF_TIME, Catalog, shelf_of
+from tests.fakes.dss import FakeDss
+from tests.fakes.library import tape_id
+from tests.fakes.site import DAEMON, HOST
+from tests.fakes.tapes import TapeSite
+
+ELSEWHERE = LockOwner("elsewhere", 1)
+NOBODY = 2**22 + 1
+"""No process has such a number."""
+
+
+def catalog_of(site: TapeSite, recheck_s: float = 1.0) -> Catalog:
+    return Catalog(Family.TAPE, site.dss, DAEMON, recheck_s)
+
+
+def refusal(catalog: Catalog, name: str) -> int:
+    """The errno for which a tape cannot be had; 0 if it can."""
+    error = catalog.rows[tape_id(name)].refusal
+    return 0 if error is None else error.errno or 0
+
+
+def reads(dss: FakeDss) -> list[float]:
+    """When all media were read."""
+    return [time for time, operation in dss.committed if isinstance(operation, ReadMedia)]
+
+
+async def test_all_media_are_read_once_in_the_time_they_may_be_old(autojump_clock: MockClock) -> None:
+    catalog = catalog_of(site := TapeSite(tapes=3))
+    assert await catalog.refresh()
+    assert catalog.rows.keys() == site.dss.media.keys()
+    await trio.sleep(0.9)
+    assert not await catalog.refresh()
+    await trio.sleep(0.2)
+    assert not await catalog.refresh()
+    catalog.read_again()
+    assert not await catalog.refresh()
+    assert reads(site.dss) == pytest.approx([0, 1.1, 1.1])
+
+
+async def test_only_tapes_are_in_it(autojump_clock: MockClock) -> None:
+    catalog = catalog_of(site := TapeSite(tapes=1))
+    stranger = ResourceId(Family.DIR, "/srv/a", "legacy")
+    site.dss.media[stranger] = replace(site.medium("T00"), id=stranger)
+    await catalog.refresh()
+    assert catalog.rows.keys() == {tape_id("T00")}
+
+
+async def test_reading_takes_a_small_part_of_the_time(autojump_clock: MockClock) -> None:
+    catalog = catalog_of(site := TapeSite(tapes=1))
+    site.dss.delay = lambda: 3.0
+    await catalog.refresh()
+    await trio.sleep(3 * SHARE_OF_TIME - 0.1)
+    await catalog.refresh()
+    assert reads(site.dss) == [3.0]
+    await trio.sleep(0.2)
+    await catalog.refresh()
+    assert len(reads(site.dss)) == 2
+
+
+async def test_what_administrators_do_is_news(autojump_clock: MockClock) -> None:
+    catalog = catalog_of(site := TapeSite(tapes=2))
+    await catalog.refresh()
+    before = catalog.version
+    site.dss.media[tape_id("T00")] = replace(site.medium("T00"), adm_status=AdmStatus.LOCKED)
+    await trio.sleep(2)
+    assert await catalog.refresh()
+    del site.dss.media[tape_id("T01")]
+    site.add_tape("T02")
+    await trio.sleep(2)
+    assert await catalog.refresh()
+    assert not catalog.is_unlocked(tape_id("T00"))
+    assert catalog.rows.keys() == {tape_id("T00"), tape_id("T02")}
+    assert catalog.version == before + 2
+
+
+async def test_what_another_host_has_is_refused_until_it_gives_it_back_and_is_no_news_meanwhile(
+    autojump_clock: MockClock,
+) -> None:
+    catalog = catalog_of(site := TapeSite(tapes=2))
+    lock = site.dss.add_lock(LockType.MEDIA, tape_id("T00"), ELSEWHERE)
+    await catalog.refresh()
+    assert (refusal(catalog, "T00"), refusal(catalog, "T01")) == (errno.EALREADY, 0)
+    before = catalog.version
+    for _ in range(3):
+        await trio.sleep(2)
+        assert not await catalog.refresh()
+        assert await catalog.look_up(tape_id("T00")) is None
+    assert catalog.version == before
+    del site.dss.locks[lock.type, lock.id]
+    await trio.sleep(2)
+    assert await catalog.refresh()
+    assert (refusal(catalog, "T00"), catalog.version) == (0, before + 1)
+
+
+@pytest.mark.parametrize(
+    ("owner", "weak", "refused"),
+    [
+        (DAEMON, False, 0),
+        (LockOwner(HOST, NOBODY), False, 0),  # a predecessor that died has left it
+        (LockOwner(HOST, 1), True, 0),  # a client has reserved it for this host
+        (LockOwner(HOST, 1), False, errno.EALREADY),
+        (ELSEWHERE, False, errno.EALREADY),
+        (ELSEWHERE, True, errno.EALREADY),
+    ],
+)
+async def test_whose_locks_keep_a_tape_from_being_used(
+    autojump_clock: MockClock, owner: LockOwner, weak: bool, refused: int
+) -> None:
+    catalog = catalog_of(site := TapeSite(tapes=1))
+    # A lock that is younger than process 1.
+    site.dss.add_lock(LockType.MEDIA, tape_id("T00"), owner, is_weak=weak, timestamp=2.0**40)
+    await catalog.refresh()
+    assert refusal(catalog, "T00") == refused
+
+
+async def test_figures_of_what_is_in_our_drives_are_no_news(autojump_clock: MockClock) -> None:
+    catalog = catalog_of(site := TapeSite(tapes=1))
+    site.dss.add_lock(LockType.MEDIA, tape_id("T00"), DAEMON)
+    await catalog.refresh()
+    medium = site.medium("T00")
+    site.dss.media[medium.id] = fuller = replace(medium, stats=replace(medium.stats, phys_spc_free=7))
+    await trio.sleep(2)
+    assert not await catalog.refresh()
+    assert catalog.rows[medium.id].medium == fuller
+
+
+async def test_what_the_library_does_not_have_is_not_asked_for_for_a_while(autojump_clock: MockClock) -> None:
+    catalog = catalog_of(site := TapeSite(tapes=1))
+    await catalog.refresh()
+    medium = site.medium("T00")
+    catalog.put_back(medium, MediumMissingError(errno.ENXIO, "the library has no T00", {}))
+    assert catalog.next_expiry() == MISSING_S
+    for _ in range(3):
+        await trio.sleep(MISSING_S / 4)
+        await catalog.refresh()
+        await catalog.look_up(medium.id)
+        catalog.expire(trio.current_time())
+        assert refusal(catalog, "T00") == errno.ENXIO
+    await trio.sleep(MISSING_S / 4)
+    before = catalog.version
+    catalog.expire(trio.current_time())
+    assert (refusal(catalog, "T00"), catalog.version, catalog.next_expiry()) == (0, before + 1, inf)
+
+
+async def test_a_tape_that_is_missing_is_believed_to_be_there_when_somebody_says_so(autojump_clock: MockClock) -> None:
+    catalog = catalog_of(site := TapeSite(tapes=1))
+    await catalog.refresh()
+    catalog.put_back(site.medium("T00"), MediumMissingError(errno.ENXIO, "the library has no T00", {}))
+    catalog.forget(tape_id("T00"))
+    assert refusal(catalog, "T00") == 0
+    catalog.forget(tape_id("X"))
+    assert catalog.rows.keys() == {tape_id("T00")}
+
+
+async def test_another_error_is_forgotten_when_the_tape_is_looked_up_again(autojump_clock: MockClock) -> None:
+    catalog = catalog_of(site := TapeSite(tapes=1), recheck_s=5.0)
+    await catalog.refresh()
+    catalog.put_back(site.medium("T00"), LrsError(errno.EALREADY, "in use by elsewhere"))
+    assert (refusal(catalog, "T00"), catalog.next_expiry()) == (errno.EALREADY, 5.0)
+    await trio.sleep(5)
+    assert await catalog.refresh()
+    assert refusal(catalog, "T00") == 0
+
+
+async def test_a_tape_is_put_back_as_its_drive_knows_it(autojump_clock: MockClock) -> None:
+    catalog = catalog_of(site := TapeSite(tapes=1))
+    await catalog.refresh()
+    before = catalog.version
+    used = replace(site.medium("T00"), fs_status=FsStatus.USED)
+    catalog.put_back(used, None)
+    catalog.put_back(used, None)
+    assert (catalog.rows[used.id].medium, catalog.version) == (used, before + 1)
+
+
+async def test_a_row_that_is_updated_leaves_the_refusal_as_it_is(autojump_clock: MockClock) -> None:
+    catalog = catalog_of(site := TapeSite(tapes=1))
+    site.dss.add_lock(LockType.MEDIA, tape_id("T00"), ELSEWHERE)
+    await catalog.refresh()
+    failed = replace(site.medium("T00"), adm_status=AdmStatus.FAILED)
+    catalog.updated(failed)
+    assert (catalog.rows[failed.id].medium, refusal(catalog, "T00")) == (failed, errno.EALREADY)
+    site.add_tape("T01")
+    catalog.updated(site.medium("T01"))
+    assert refusal(catalog, "T01") == 0
+
+
+async def test_one_tape_is_looked_up(autojump_clock: MockClock) -> None:
+    catalog = catalog_of(site := TapeSite(tapes=0))
+    await catalog.refresh()
+    unknown = await catalog.look_up(tape_id("T00"))
+    assert unknown is not None
+    assert (unknown.errno, catalog.version) == (errno.ENXIO, 0)
+    site.add_tape("T00")
+    assert await catalog.look_up(tape_id("T00")) is None
+    assert (catalog.is_unlocked(tape_id("T00")), catalog.version) == (True, 1)
+    del site.dss.media[tape_id("T00")]
+    assert await catalog.look_up(tape_id("T00")) is not None
+    assert (catalog.rows, catalog.version) == ({}, 2)
+
+
+async def test_a_dss_that_refuses_changes_nothing(autojump_clock: MockClock) -> None:
+    catalog = catalog_of(site := TapeSite(tapes=1))
+    await catalog.refresh()
+    site.dss.refusals[ReadMedia] = LrsError(errno.EIO, "corrupt")
+    await trio.sleep(2)
+    assert not await catalog.refresh()
+    assert catalog.is_unlocked(tape_id("T00"))
+    site.dss.refusals.clear()
+    del site.dss.media[tape_id("T00")]
+    # Not asked again at once.
+    assert not await catalog.refresh()
+    await trio.sleep(1)
+    assert await catalog.refresh()
+
+
+async def test_the_shelf_is_what_is_in_no_drive(autojump_clock: MockClock) -> None:
+    catalog = catalog_of(TapeSite(tapes=3))
+    await catalog.refresh()
+    assert shelf_of(catalog.rows, [tape_id("T01"), tape_id("X")]).keys() == {tape_id("T00"), tape_id("T02")}
+
+
+async def test_ten_thousand_media(autojump_clock: MockClock) -> None:
+    site = TapeSite(tapes=0)
+    for number in range(10_000):
+        site.add_tape(f"T{number:05}")
+    catalog = catalog_of(site)
+    assert await catalog.refresh()
+    await trio.sleep(2)
+    assert not await catalog.refresh()
+    medium = site.medium("T09999")
+    site.dss.media[medium.id] = replace(medium, put=False)
+    await trio.sleep(2)
+    assert await catalog.refresh()
+    assert (len(catalog.rows), catalog.version) == (10_000, 2)
