@@ -1,0 +1,1 @@
+"""The tape library controller: has media moved for whoever asks over TCP, one move at a time."""
