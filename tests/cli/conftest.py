@@ -10,15 +10,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from lrs_trio.cli.administration import open_administration
-from lrs_trio.cli.demo_daemon import DemoDaemon, DemoSite, demo_site
+from lrs_trio.cli.demo.daemon import DemoDaemon, DemoSite, demo_site
+from lrs_trio.cli.directory_administration import DirectoryAdministration
+from tests.cli.tape_site import TapeSite
+from tests.tlc.conftest import FakeMtx
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("LRS_", "PHOBOS_"))}
 TIMEOUT_S = 60
 """Only so that a defect ends a test instead of holding it up."""
 
 Lrs = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(autouse=True)
+def unchanged_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logging is set up once for a process, and this one has other tests to run."""
+    monkeypatch.setattr("lrs_trio.cli.administration.configure_logging", lambda *args: None)
 
 
 @pytest.fixture
@@ -68,7 +78,25 @@ def directories(site: DemoSite, daemon: DemoDaemon) -> tuple[Path, ...]:
 
 
 def add_directories(site: DemoSite) -> None:
-    with open_administration(site.site) as admin:
+    with open_administration(DirectoryAdministration, site.site) as admin:
         for directory in site.directories:
             admin.add(directory)
             admin.format(directory, unlock=True)
+
+
+@pytest.fixture
+def tape_site(monkeypatch: pytest.MonkeyPatch) -> Iterator[TapeSite]:
+    """A site with the tape library "legacy", an empty DSS, and no daemon."""
+    for name in os.environ.keys() - ENVIRONMENT.keys():
+        monkeypatch.delenv(name)
+    with capture_logs(), tempfile.TemporaryDirectory(prefix="lrs-test-") as base:
+        site = TapeSite(Path(base))
+        site.configure()
+        yield site
+
+
+@pytest.fixture
+def mtx(tmp_path: Path) -> FakeMtx:
+    directory = tmp_path / "mtx"
+    directory.mkdir()
+    return FakeMtx(directory)

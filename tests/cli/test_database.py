@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from benchmarks.postgres import Cluster
-from lrs_trio.cli.demo_daemon import DemoSite
+from lrs_trio.cli.demo.daemon import DemoSite
 from tests.cli.conftest import ENVIRONMENT, TIMEOUT_S, Lrs
 
 WITHOUT_MODULE = """

@@ -1,15 +1,25 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from lrs_trio.cli.demo_crowd import DrainSeen
-from lrs_trio.cli.demo_daemon import DemoSite
-from lrs_trio.cli.demo_ledger import Ledger, Order, Written, locks_left, make_orders, unsound_files, wrong_books
-from lrs_trio.cli.demo_report import print_checks
+from lrs_trio.cli.demo.crowd import DrainSeen
+from lrs_trio.cli.demo.daemon import DemoSite
+from lrs_trio.cli.demo.ledger import (
+    Failure,
+    Ledger,
+    Order,
+    Written,
+    locks_left,
+    make_orders,
+    unsound_files,
+    wrong_books,
+)
+from lrs_trio.cli.demo.report import print_checks
 from lrs_trio.dss.operations import AddDirectory, MediumUpdate, TakeLock, UpdateMedia
 from lrs_trio.dss.sqlite import SqliteHome
 from lrs_trio.model import Device, Family, FsType, LockOwner, LockType, Medium, ResourceId
@@ -60,7 +70,7 @@ def dss(tmp_path: Path) -> Path:
 
 
 def test_books_that_agree(dss: Path) -> None:
-    assert wrong_books([Written(Order(7, 100, 1), (), ("/m/a",))], dss) == []
+    assert wrong_books([Written(Order(7, 100, 1), (), ("/m/a",))], dss, Family.DIR) == []
 
 
 @pytest.mark.parametrize(
@@ -73,7 +83,7 @@ def test_books_that_agree(dss: Path) -> None:
     ],
 )
 def test_books_that_disagree(dss: Path, size: int, media: tuple[str, ...], wrong: list[str]) -> None:
-    problems = wrong_books([Written(Order(7, size, 1), (), media)], dss)
+    problems = wrong_books([Written(Order(7, size, 1), (), media)], dss, Family.DIR)
     assert [problem.partition(":")[0] for problem in problems] == wrong
 
 
@@ -89,21 +99,21 @@ def test_one_broken_promise_fails_the_demo(
 ) -> None:
     site = DemoSite(tmp_path, ())
     site.log.write_text("the daemon's last words\n")
-    seen = DrainSeen(under_way=1, refused=True, released=1)
+    seen = DrainSeen(under_way=1, refused=True, answered=1)
     assert print_checks(site, Ledger(), True, seen, 0) is False  # the DSS counts an object that nobody has written
     ledger = Ledger(written=[Written(Order(7, 100, 1), (written.paths[0],), ("/m/a",))])
     capsys.readouterr()
     assert print_checks(site, ledger, True, seen, 0) is True
     assert "FAILED" not in capsys.readouterr().out
-    for killed, drain, status, errors in [
+    for killed, drain, status, failures in [
         (False, seen, 0, []),
         (True, DrainSeen(1, False, 1), 0, []),
         (True, DrainSeen(2, True, 1), 0, []),
         (True, seen, 3, []),
         (True, seen, None, []),
-        (True, seen, 0, ["no space"]),
+        (True, seen, 0, [Failure(0.0, errno.ENOSPC, "no space")]),
     ]:
-        ledger.errors = errors
+        ledger.failures = failures
         assert print_checks(site, ledger, killed, drain, status) is False
         shown = capsys.readouterr().out
         assert shown.count("FAILED") == 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lrs_trio.cli.demo_daemon import DemoDaemon, DemoSite
+from lrs_trio.cli.demo.daemon import DemoDaemon, DemoSite
 from lrs_trio.dss.operations import ReadLocks
 from lrs_trio.dss.sqlite import SqliteHome
 from tests.cli.conftest import Lrs

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lrs_trio.cli.allocation import measure
-from lrs_trio.cli.demo_daemon import DemoDaemon, DemoSite
+from lrs_trio.cli.demo.daemon import DemoDaemon, DemoSite
 from tests.cli.conftest import ENVIRONMENT, TIMEOUT_S, Lrs, add_directories, command_line
 
 

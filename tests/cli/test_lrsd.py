@@ -5,7 +5,7 @@ import sys
 import tomllib
 
 from lrs_trio import __version__
-from lrs_trio.cli.demo_daemon import DemoDaemon, DemoSite
+from lrs_trio.cli.demo.daemon import DemoDaemon, DemoSite
 from tests.cli.conftest import ENVIRONMENT, TIMEOUT_S
 
 

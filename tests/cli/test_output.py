@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from lrs_trio.cli.output import counted, error_lines, exit_status, human_age, human_size
+from lrs_trio.cli.output import counted, error_lines, exit_status, human_age
 from lrs_trio.errors import DssUnavailableError, LrsError, SettingsError
 
 
@@ -36,23 +36,6 @@ def test_an_error_says_what_it_is_about_only_once() -> None:
 
 def test_settings_errors_have_a_line_for_each_problem() -> None:
     assert error_lines(SettingsError("one\ntwo")) == ["one", "two"]
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1.0 KiB"),
-        (1536, "1.5 KiB"),
-        (1023 * 1024, "1.0 MiB"),
-        (250 * 2**20, "250 MiB"),
-        (-2048, "-2.0 KiB"),
-        (2**63 - 1, "8.0 EiB"),
-    ],
-)
-def test_sizes_are_short(size: int, text: str) -> None:
-    assert human_size(size) == text
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from benchmarks.harness import ask
 from lrs_trio.cli.site import Site
 from lrs_trio.model import ConfigureOperation
 from lrs_trio.phobos.settings import load_phobos_settings
-from lrs_trio.settings import load_settings
+from lrs_trio.settings_sources import load_settings
 from lrs_trio.wire.messages import Configure, Configured
 from tests.cli.conftest import ENVIRONMENT, TIMEOUT_S
 from tests.cli.test_status import HEAVY, TELLS_MODULES
@@ -35,8 +35,7 @@ default_dir_library = legacy
 default_tape_library = legacy
 """
 WARNINGS = [
-    "[lrs] families: tape: tapes are not served by this version",
-    "[lrs] mount_prefix: directories are used where they are, nothing is mounted",
+    '[lrs] families: tape: no section [tlc "..."] has a hostname, so that no tape can be moved',
     "[store] default_dir_library, default_tape_library: read by clients, not by the daemon",
 ]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lrs_trio import __version__
-from lrs_trio.cli.demo_daemon import DemoDaemon, DemoSite
+from lrs_trio.cli.demo.daemon import DemoDaemon, DemoSite
 from lrs_trio.cli.ping import REQUEST, RESPONSE
 from lrs_trio.client import connect
 from lrs_trio.wire.codec import encode_request, encode_response

@@ -5,8 +5,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from lrs_trio.wire.messages import (
     Formatted,
     Notified,
     Notify,
+    Ping,
     Pong,
     ReadAllocation,
     ReadGranted,
@@ -174,6 +176,47 @@ def test_notify_waits_only_when_asked_to() -> None:
         Notify(A, NotifyOperation.DEVICE_ADD, wait=True),
         Notify(A, NotifyOperation.DEVICE_LOCK, wait=False),
     ]
+
+
+def test_formats_are_told_of_as_they_come() -> None:
+    """The daemon that plays here answers what it has heard backwards."""
+    ours, theirs = socket.socketpair()
+    media = [replace(A, name=f"/media/{number}") for number in range(4)]
+    script = Script(lambda body: None)
+    with theirs, Client(ours) as client:
+        formats = client.format_all(media, force=True, at_once=2)
+        told = []
+        for heard in (2, 4):
+            # What is asked for next goes out when the generator is asked for more.
+            answers = threading.Thread(target=_answer_backwards, args=(theirs, script, heard))
+            answers.start()
+            told += [next(formats), next(formats)]
+            answers.join()
+            assert len(script.requests) == heard
+        assert list(formats) == []
+    assert [medium for medium, _ in told] == [media[1], media[0], media[3], media[2]]
+    assert [error and error.errno for _, error in told] == [errno.EBUSY, None, errno.EBUSY, None]
+    assert script.bodies == [Format(medium, FsType.POSIX, force=True) for medium in media]
+
+
+def _answer_backwards(connection: socket.socket, script: Script, heard: int) -> None:
+    """Once there are `heard` formats, refuse the last, then do the one before it."""
+    while len(script.requests) < heard:
+        script.hear(connection.recv(65536))
+    first, second = script.requests[-2:]
+    assert isinstance(first.body, Format)
+    connection.sendall(frame(second.id, Failed(-errno.EBUSY, RequestKind.FORMAT)))
+    connection.sendall(frame(first.id, Formatted(first.body.medium)))
+
+
+def test_what_was_given_up_among_many_is_not_mistaken_for_another() -> None:
+    script = Script(lambda body: Pong() if isinstance(body, Ping) else Formatted(A))
+    with talking_to(script) as client:
+        formats = client.format_all([A, B])
+        next(formats)
+        assert isinstance(formats, Generator)
+        formats.close()
+        client.ping()
 
 
 def test_reports_are_parsed() -> None:

@@ -1,38 +1,28 @@
-"""What the administration of directories does, one directory at a time (decision 21).
+"""What the administration of every family does alike (decision 21).
 
-The DSS is written first, in one short transaction; then the daemon is told, if it runs. The command line
-and the demo both use this.
+The DSS is written first, in one short transaction; then the daemon is told, if it runs. What it refuses to
+take into service is as it was before.
 """
 
 from __future__ import annotations
 
 import errno
-import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from lrs_trio.dss.homes import CommandHome, open_command_home
-from lrs_trio.dss.operations import (
-    AddDirectory,
-    DeleteDirectory,
-    DeviceRow,
-    MediumRow,
-    MediumUpdate,
-    ReadDevice,
-    ReadDevices,
-    ReadMedia,
-    ReadMedium,
-    SetDeviceStatus,
-    UpdateMedia,
-)
 from lrs_trio.errors import LrsError, describe
-from lrs_trio.model import AdmStatus, Device, Family, FsStatus, FsType, Medium, NotifyOperation, ResourceId
+from lrs_trio.logs import configure_logging
+from lrs_trio.model import NotifyOperation, ResourceId
 
 if TYPE_CHECKING:
     from lrs_trio.cli.site import Site
     from lrs_trio.client import Client
+    from lrs_trio.settings import Settings
+
+A = TypeVar("A", bound="Administration")
 
 DEFAULT_LIBRARY: Final = "legacy"
 
@@ -54,10 +44,8 @@ def connect_if_running(site: Site) -> Client | None:
 
 
 @contextmanager
-def open_administration(
-    site: Site, library: str = DEFAULT_LIBRARY, *, create: bool = False
-) -> Iterator[DirectoryAdministration]:
-    """The administration of the site's directories; `create` makes a DSS that is not there yet.
+def open_administration(kind: type[A], site: Site, library: str | None = None, *, create: bool = False) -> Iterator[A]:
+    """The administration of the site's resources of one `kind`; `create` makes a DSS that is not there yet.
 
     Raises:
         OSError: the DSS cannot be used, or the daemon runs and cannot be reached.
@@ -65,176 +53,98 @@ def open_administration(
         DssUnavailableError: somebody else is writing the DSS for too long.
     """
     settings = site.settings()
+    # The standard output is for the results. What the floors below tell is for those who watch a daemon.
+    configure_logging("warning", "console", sys.stderr)
     with open_command_home(settings.dss, host=settings.host, create=create) as home:
         client = connect_if_running(site)
         try:
-            yield DirectoryAdministration(home, settings.host, library, client)
+            yield kind(home, settings, library, client)
         finally:
             if client is not None:
                 client.close()
 
 
-class DirectoryAdministration:
-    """Adds, formats, locks, unlocks and deletes directories of one host.
+class Administration:
+    """The DSS, the settings, and the daemon of this host if it runs, for what is administered in one library."""
 
-    All methods raise `OSError` when the DSS or the daemon refuses; what then stays in the DSS is said there.
-    """
-
-    def __init__(self, home: CommandHome, host: str, library: str, client: Client | None) -> None:
+    def __init__(self, home: CommandHome, settings: Settings, library: str | None, client: Client | None) -> None:
         self._home = home
-        self._host = host
-        self._library = library
+        self._settings = settings
+        self._host = settings.host
+        self._named_library = library
         self._client = client
 
     @property
-    def daemon_runs(self) -> bool:
-        return self._client is not None
+    def untold(self) -> str:
+        """Why the daemon is not told what has been done in the DSS, "" if it is."""
+        return "" if self._client is not None else "the daemon does not run"
 
-    def device_id(self, path: Path) -> ResourceId:
-        return ResourceId(Family.DIR, f"{self._host}:{real(path)}", self._library)
+    @property
+    def _library(self) -> str:
+        """The library that was named, or that goes without saying."""
+        return self._named_library or DEFAULT_LIBRARY
 
-    def medium_id(self, path: Path) -> ResourceId:
-        return ResourceId(Family.DIR, str(real(path)), self._library)
+    def _tell(self, operation: NotifyOperation, resource: ResourceId, *, wait: bool = True) -> None:
+        """Tell the daemon, if it runs, what has been done in the DSS; `wait` until it has acted on it.
 
-    def add(self, path: Path, *, unlock: bool = False, tags: tuple[str, ...] = ()) -> None:
-        """Make `path` known: an unlocked device, and in it a blank medium that is locked unless `unlock`.
-
-        If the daemon does not want it, the DSS is as before.
+        Raises:
+            OSError: it cannot do what that asks for, or the connection is lost.
         """
-        if not real(path).is_dir():
-            what = errno.ENOTDIR if path.exists() else errno.ENOENT
-            raise LrsError(what, f"{path}: {os.strerror(what)}; name a directory of this host")
-        device = Device(self.device_id(path), self._host, str(real(path)), AdmStatus.UNLOCKED)
-        medium = Medium(
-            self.medium_id(path),
-            FsType.POSIX,
-            AdmStatus.UNLOCKED if unlock else AdmStatus.LOCKED,
-            tags=tags,
-        )
-        self._home.execute(AddDirectory(device, medium))
-        if self._client is None:
-            return
+        if self._client is not None:
+            self._client.notify(operation, resource, wait=wait)
+
+    @contextmanager
+    def _undone_on_refusal(self, what: str, undo: Callable[[], object]) -> Iterator[None]:
+        """If the daemon refuses in the block, `undo` what the DSS was told, and say so in the words of `what`."""
         try:
-            self._client.notify(NotifyOperation.DEVICE_ADD, device.id)
+            yield
         except OSError as error:
-            self._home.execute(DeleteDirectory(device.id, medium.id))
+            undo()
             raise LrsError(
                 error.errno or errno.EIO,
-                f"{path}: not added, the daemon cannot use it: {describe(error)}; its log says more",
+                f"{what}, the daemon cannot use it: {describe(error)}; its log says more",
             ) from error
 
-    def format(self, path: Path, *, unlock: bool = False) -> None:
-        """Have the daemon label a blank directory; its medium is unlocked with it if `unlock`."""
-        if self._client is None:
-            raise LrsError(
-                errno.ECONNREFUSED, f"{path}: only the daemon formats, and it does not run; start lrsd first"
-            )
-        try:
-            self._client.format(self.medium_id(path), unlock=unlock)
-        except OSError as error:
-            raise LrsError(
-                error.errno or errno.EIO, f"{path}: not formatted: {self._why_not_formatted(path, error)}"
-            ) from error
+    def _formatter(self) -> Client:
+        """The daemon, which alone formats.
 
-    def is_formatted_but_locked(self, path: Path) -> bool:
-        """Whether the medium of `path` only needs to be unlocked."""
-        row = self._home.execute(ReadMedium(self.medium_id(path)))
-        return (
-            row is not None and row.medium.fs_status is not FsStatus.BLANK and row.medium.adm_status is AdmStatus.LOCKED
-        )
-
-    def lock(self, path: Path, *, wait: bool = True) -> None:
-        """Take a directory out of service; `wait` until what is going on there has ended.
-
-        If the daemon cannot be told, it is locked in the DSS all the same.
+        Raises:
+            LrsError: ECONNREFUSED, there is none.
         """
-        self._set_status(path, AdmStatus.LOCKED, AdmStatus.LOCKED)
-        if self._client is not None:
-            self._client.notify(NotifyOperation.MEDIA_UPDATE, self.medium_id(path))
-            self._client.notify(NotifyOperation.DEVICE_LOCK, self.device_id(path), wait=wait)
-
-    def unlock(self, path: Path) -> None:
-        """Put a directory into service, one that had failed included; if the daemon refuses, it stays as it was."""
-        before = self._rows(path)
-        self._set_status(path, AdmStatus.UNLOCKED, AdmStatus.UNLOCKED)
         if self._client is None:
-            return
-        try:
-            self._client.notify(NotifyOperation.MEDIA_UPDATE, self.medium_id(path))
-            self._client.notify(NotifyOperation.DEVICE_UNLOCK, self.device_id(path))
-        except OSError as error:
-            device, medium = before
-            self._set_status(path, device.device.adm_status, medium.medium.adm_status)
+            raise LrsError(errno.ECONNREFUSED, f"only the daemon formats, and {self.untold}; start lrsd first")
+        return self._client
+
+
+class LibraryAdministration(Administration):
+    """For what is in tape libraries, of which the settings may have any number.
+
+    A daemon that does not serve tapes is as good as none.
+    """
+
+    def __init__(self, home: CommandHome, settings: Settings, library: str | None, client: Client | None) -> None:
+        super().__init__(home, settings, library, client if settings.families.tape.enabled else None)
+
+    @property
+    def untold(self) -> str:
+        if self._settings.families.tape.enabled:
+            return super().untold
+        return "no daemon here serves tapes (families.tape.enabled in the settings is false)"
+
+    @property
+    def _library(self) -> str:
+        """The library that was named, else the only one that the settings have, or "legacy".
+
+        Raises:
+            LrsError: EINVAL, there is a choice.
+        """
+        libraries = self._settings.libraries
+        if self._named_library:
+            return self._named_library
+        if DEFAULT_LIBRARY in libraries or not libraries:
+            return DEFAULT_LIBRARY
+        if len(libraries) > 1:
             raise LrsError(
-                error.errno or errno.EIO,
-                f"{path}: not unlocked, the daemon cannot use it: {describe(error)}; its log says more",
-            ) from error
-
-    def delete(self, path: Path) -> None:
-        """Forget a directory that nobody uses; its files stay where they are."""
-        try:
-            self._home.execute(DeleteDirectory(self.device_id(path), self.medium_id(path)))
-        except LrsError as error:
-            if error.errno != errno.EBUSY:
-                raise
-            raise LrsError(errno.EBUSY, f"{path}: is in use; lock it first: lrs dir lock {path}") from error
-        if self._client is not None:
-            # One that the daemon could not use stays in its reports until it is told to let go.
-            self._client.notify(NotifyOperation.DEVICE_LOCK, self.device_id(path))
-
-    def list(self) -> list[tuple[DeviceRow | None, MediumRow | None]]:
-        """All directories in the DSS, of all hosts and libraries; half of one may be missing."""
-        devices = self._home.execute(ReadDevices(Family.DIR))
-        media = {row.medium.id: row for row in self._home.execute(ReadMedia(Family.DIR))}
-        pairs: list[tuple[DeviceRow | None, MediumRow | None]] = []
-        found = set()
-        for row in devices:
-            id_ = row.device.id
-            medium = ResourceId(id_.family, id_.name.partition(":")[2], id_.library)
-            found.add(medium)
-            pairs.append((row, media.get(medium)))
-        return pairs + [(None, row) for medium, row in media.items() if medium not in found]
-
-    def _rows(self, path: Path) -> tuple[DeviceRow, MediumRow]:
-        device = self._home.execute(ReadDevice(self.device_id(path)))
-        medium = self._home.execute(ReadMedium(self.medium_id(path)))
-        if device is None or medium is None:
-            raise LrsError(
-                errno.ENOENT,
-                f"{path}: the DSS knows no such directory of host {self._host} in library {self._library};"
-                " lrs dir list shows those it knows",
+                errno.EINVAL, f"the settings have the libraries {', '.join(libraries)}; say which with --library"
             )
-        return device, medium
-
-    def _set_status(self, path: Path, device: AdmStatus, medium: AdmStatus) -> None:
-        self._rows(path)
-        outcomes = self._home.commit(
-            [
-                SetDeviceStatus(self.device_id(path), device),
-                UpdateMedia((MediumUpdate(self.medium_id(path), adm_status=medium),)),
-            ]
-        )
-        for outcome in outcomes:
-            if isinstance(outcome, LrsError):
-                raise outcome
-
-    def _why_not_formatted(self, path: Path, error: OSError) -> str:
-        """The daemon answers with a number; what it means here is in the DSS and on the disk."""
-        device, medium = self._rows(path)
-        if medium.medium.fs_status is not FsStatus.BLANK:
-            return f"it is formatted already (its filesystem status is {medium.medium.fs_status.value})"
-        if error.errno == errno.EEXIST:
-            return "it bears the label of another medium; remove the label file if its content may be taken over"
-        if device.device.adm_status is not AdmStatus.UNLOCKED:
-            return (
-                f"its device is {device.device.adm_status.value} (the daemon's log may say why);"
-                f" put it into service, then try again: lrs dir unlock {path}"
-            )
-        if error.errno in (errno.ENODEV, errno.ENXIO):
-            return "the daemon could not take it into service; lrs status says why"
-        return describe(error)
-
-
-def real(path: Path) -> Path:
-    """`path` without symbolic links, as directories are known; it need not exist (any more)."""
-    return Path(os.path.realpath(path))
+        return next(iter(libraries))

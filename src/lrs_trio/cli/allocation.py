@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from lrs_trio.cli.command import fill_in, root_variables, run_command
-from lrs_trio.cli.output import counted, human_size, say, say_error
+from lrs_trio.cli.output import counted, say, say_error
 from lrs_trio.cli.site import Site
 from lrs_trio.cli.waiting import says_what_it_waits_for
 from lrs_trio.errors import LrsError, describe
 from lrs_trio.model import Family, ResourceId
+from lrs_trio.sizes import human_size
 
 if TYPE_CHECKING:
     from lrs_trio.client import Allocation, Client
@@ -26,11 +27,16 @@ EXIT_NOT_RUNNABLE: Final = 126
 EXIT_NOT_FOUND: Final = 127
 
 ADVICE: Final = {
-    errno.ENOSPC: "too few media are formatted, unlocked, not full, and as asked for: see lrs dir list",
-    errno.ENODEV: "no device that is in service holds it: see lrs status",
-    errno.ENXIO: "the DSS does not know it: see lrs dir list",
-    errno.EPERM: "a medium is locked, has failed, or may not be used so: see lrs dir list",
-    errno.EALREADY: "another host uses it: see lrs dir list",
+    errno.ENOSPC: "too few media are formatted, unlocked, not full, and as asked for: see lrs {family} list",
+    errno.ENODEV: "there are not enough devices in service that hold the media or could take them: see lrs status",
+    errno.ENXIO: "the DSS or the library does not know it: see lrs {family} list",
+    errno.EPERM: "a medium is locked, has failed, or may not be used so: see lrs {family} list",
+    errno.EALREADY: "another host or process uses it: see lrs {family} list",
+    errno.EBUSY: "it is in a drive that is out of service (see lrs lib scan), or this client asks for too much at once",
+    errno.EIO: "a medium or a device has failed: see lrs status and the log of the daemon",
+    errno.ETIMEDOUT: "an operation did not end in time, and its device is out of service: see lrs status",
+    errno.ECONNREFUSED: "the library of the media cannot be reached: see lrs lib status",
+    errno.EHOSTUNREACH: "the library of the media cannot be reached: see lrs lib status",
     errno.ESHUTDOWN: "the daemon is ending",
 }
 """What a refusal means here: the daemon answers with a number."""
@@ -131,7 +137,8 @@ def _allocate(client: Client, wanted: Wanted, allocated: ExitStack) -> Allocatio
         advice = ADVICE.get(error.errno or 0)
         if advice is None:
             raise
-        raise LrsError(error.errno or errno.EIO, f"{describe(error)}; {advice}") from error
+        told = f"{describe(error)}; {advice.format(family=wanted.family)}"
+        raise LrsError(error.errno or errno.EIO, told) from error
 
 
 def _ask(client: Client, wanted: Wanted) -> AbstractContextManager[Allocation]:

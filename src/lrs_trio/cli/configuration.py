@@ -27,7 +27,7 @@ def from_phobos(site: Site, file: Path | None) -> None:
     database if the configuration does.
     """
     from lrs_trio.phobos.settings import load_phobos_settings
-    from lrs_trio.settings import to_toml
+    from lrs_trio.settings_sources import to_toml
 
     loaded = load_phobos_settings(file or site.phobos_config, site.environ)
     for warning in loaded.warnings:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lrs_trio.cli.output import REPORTED, human_size, print_json, print_table, say, say_error
+from lrs_trio.cli.output import print_json, print_table, say
+from lrs_trio.cli.results import each, finish, first, report
+from lrs_trio.cli.rows import shown_lock, shown_medium, used_by
 from lrs_trio.cli.site import Site, pass_site
+from lrs_trio.sizes import human_size
 
 if TYPE_CHECKING:
     from lrs_trio.dss.operations import DeviceRow, MediumRow
-    from lrs_trio.model import Lock
 
 PATHS = click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
 LIBRARY = click.option("--library", default="legacy", show_default=True, help="Library that the directory belongs to.")
@@ -43,11 +43,12 @@ def add(site: Site, paths: tuple[Path, ...], unlock: bool, tags: tuple[str, ...]
     Each becomes a device with a blank medium.
     """
     from lrs_trio.cli.administration import open_administration
+    from lrs_trio.cli.directory_administration import DirectoryAdministration
 
-    with open_administration(site, library, create=True) as admin:
-        failed = each(paths, lambda path: admin.add(path, unlock=unlock, tags=tags), "added")
-        running = admin.daemon_runs
-    finish(failed, len(paths), running, "it will find them when it starts")
+    with open_administration(DirectoryAdministration, site, library, create=True) as admin:
+        failed = report(each(paths, lambda path: admin.add(path, unlock=unlock, tags=tags)), "added")
+        untold = admin.untold
+    finish(failed, len(paths), untold, "it will find them when it starts")
 
 
 @directories.command()
@@ -61,9 +62,10 @@ def format(site: Site, paths: tuple[Path, ...], unlock: bool, library: str) -> N
     Then they can be written, once their media are unlocked. The daemon does it; files in them stay.
     """
     from lrs_trio.cli.administration import open_administration
+    from lrs_trio.cli.directory_administration import DirectoryAdministration
 
-    with open_administration(site, library) as admin:
-        failed = each(paths, lambda path: admin.format(path, unlock=unlock), "formatted")
+    with open_administration(DirectoryAdministration, site, library) as admin:
+        failed = report(each(paths, lambda path: admin.format(path, unlock=unlock)), "formatted")
         locked = [path for path in paths if admin.is_formatted_but_locked(path)]
     if locked:
         say(f"not in use until unlocked: lrs dir unlock {shlex.join(map(str, locked))}")
@@ -78,11 +80,12 @@ def format(site: Site, paths: tuple[Path, ...], unlock: bool, library: str) -> N
 def lock(site: Site, paths: tuple[Path, ...], no_wait: bool, library: str) -> None:
     """Take directories out of service. I/O and syncs that are going on there end first."""
     from lrs_trio.cli.administration import open_administration
+    from lrs_trio.cli.directory_administration import DirectoryAdministration
 
-    with open_administration(site, library) as admin:
-        failed = each(paths, lambda path: admin.lock(path, wait=not no_wait), "locked")
-        running = admin.daemon_runs
-    finish(failed, len(paths), running, "it will leave them alone when it starts")
+    with open_administration(DirectoryAdministration, site, library) as admin:
+        failed = report(each(paths, lambda path: admin.lock(path, wait=not no_wait)), "locked")
+        untold = admin.untold
+    finish(failed, len(paths), untold, "it will leave them alone when it starts")
 
 
 @directories.command()
@@ -95,11 +98,12 @@ def unlock(site: Site, paths: tuple[Path, ...], library: str) -> None:
     Those that had failed included.
     """
     from lrs_trio.cli.administration import open_administration
+    from lrs_trio.cli.directory_administration import DirectoryAdministration
 
-    with open_administration(site, library) as admin:
-        failed = each(paths, admin.unlock, "unlocked")
-        running = admin.daemon_runs
-    finish(failed, len(paths), running, "it will use them when it starts")
+    with open_administration(DirectoryAdministration, site, library) as admin:
+        failed = report(each(paths, admin.unlock), "unlocked")
+        untold = admin.untold
+    finish(failed, len(paths), untold, "it will use them when it starts")
 
 
 @directories.command()
@@ -109,9 +113,10 @@ def unlock(site: Site, paths: tuple[Path, ...], library: str) -> None:
 def delete(site: Site, paths: tuple[Path, ...], library: str) -> None:
     """Forget directories that are locked. Their files stay where they are."""
     from lrs_trio.cli.administration import open_administration
+    from lrs_trio.cli.directory_administration import DirectoryAdministration
 
-    with open_administration(site, library) as admin:
-        failed = each(paths, admin.delete, "deleted from the DSS")
+    with open_administration(DirectoryAdministration, site, library) as admin:
+        failed = report(each(paths, admin.delete), "deleted from the DSS")
     sys.exit(first(failed))
 
 
@@ -122,8 +127,9 @@ def delete(site: Site, paths: tuple[Path, ...], library: str) -> None:
 def list_(site: Site, library: str | None, as_json: bool) -> None:
     """Show the directories in the DSS."""
     from lrs_trio.cli.administration import open_administration
+    from lrs_trio.cli.directory_administration import DirectoryAdministration
 
-    with open_administration(site) as admin:
+    with open_administration(DirectoryAdministration, site) as admin:
         rows = [_shown(device, medium) for device, medium in admin.list()]
     rows = [row for row in rows if library in (None, row["library"])]
     if as_json:
@@ -148,30 +154,6 @@ def list_(site: Site, library: str | None, as_json: bool) -> None:
     )
 
 
-def each(paths: Iterable[Path], action: Callable[[Path], None], done: str) -> list[int]:
-    """Do `action` to every path and say how it went; the exit statuses of those that failed."""
-    failed = []
-    for path in paths:
-        try:
-            action(path)
-        except REPORTED as error:
-            failed.append(say_error(error, str(path)))
-        else:
-            click.echo(f"{path}: {done}")
-    return failed
-
-
-def first(failed: list[int]) -> int:
-    return failed[0] if failed else 0
-
-
-def finish(failed: list[int], count: int, daemon_runs: bool, later: str) -> None:
-    """End with the first error's status; where the daemon was not told, say what follows from that."""
-    if not daemon_runs and len(failed) < count:
-        say(f"the daemon does not run; {later}")
-    sys.exit(first(failed))
-
-
 def _shown(device: DeviceRow | None, medium: MediumRow | None) -> dict[str, Any]:
     """One directory with all that the DSS says of it. Sizes are bytes."""
     row: dict[str, Any] = {"device": None, "medium": None}
@@ -180,33 +162,13 @@ def _shown(device: DeviceRow | None, medium: MediumRow | None) -> dict[str, Any]
         row["device"] = {
             "name": device.device.id.name,
             "adm_status": device.device.adm_status.value,
-            "lock": _lock(device.lock),
+            "lock": shown_lock(device.lock),
         }
     if medium is not None:
         found = medium.medium
         row = {"path": found.id.name, "host": None, "library": found.id.library} | row
-        row["medium"] = {
-            "name": found.id.name,
-            "adm_status": found.adm_status.value,
-            "fs_type": found.fs_type.label,
-            "fs_status": found.fs_status.value,
-            "fs_label": found.fs_label,
-            "address_type": found.address_type.label,
-            "stats": asdict(found.stats),
-            "tags": list(found.tags),
-            "groupings": list(found.groupings),
-            "put": found.put,
-            "get": found.get,
-            "delete": found.delete,
-            "lock": _lock(medium.lock),
-        }
+        row["medium"] = shown_medium(medium)
     return row
-
-
-def _lock(lock: Lock | None) -> dict[str, Any] | None:
-    if lock is None:
-        return None
-    return {"host": lock.owner.host, "pid": lock.owner.pid, "since": lock.timestamp}
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -225,5 +187,5 @@ def _cells(row: dict[str, Any]) -> list[str]:
         human_size(stats["logc_spc_used"]) if stats else "",
         human_size(stats["phys_spc_free"]) if stats else "",
         " ".join(medium["tags"]),
-        f"pid {lock['pid']} on {lock['host']}" if lock else "",
+        used_by(lock),
     ]

@@ -61,7 +61,9 @@ _SPLIT: Final = "lrs_trio.command"
 @click.option(
     "--write", "size", metavar="SIZE", callback=_size, help="Room for this much on each copy's medium, such as 10MiB."
 )
-@click.option("--read", "media", multiple=True, metavar="MEDIUM...", help="Media to read; a directory is its path.")
+@click.option(
+    "--read", "media", multiple=True, metavar="MEDIUM...", help="Media to read: paths of directories, labels of tapes."
+)
 @click.option("--copies", type=click.IntRange(1), default=1, help="With --write: media to write on.", show_default=True)
 @click.option("--required", type=click.IntRange(1), help="With --read: how many of the media are needed; else all.")
 @click.option("--family", type=click.Choice(["dir", "tape", "rados_pool"]), default="dir", show_default=True)

@@ -19,13 +19,18 @@ from lrs_trio.cli.site import Site
 
 COMMANDS: Final = {
     "config": "lrs_trio.cli.configuration:configuration",
-    "demo": "lrs_trio.cli.demo:demo",
+    "demo": "lrs_trio.cli.demo.command:demo",
     "dir": "lrs_trio.cli.directories:directories",
+    "drive": "lrs_trio.cli.drives:drives",
     "dss": "lrs_trio.cli.database:database",
     "exec": "lrs_trio.cli.exec:execute",
+    "lib": "lrs_trio.cli.libraries:libraries",
     "ping": "lrs_trio.cli.ping:ping",
     "stats": "lrs_trio.cli.status:stats",
     "status": "lrs_trio.cli.status:status",
+    "tape": "lrs_trio.cli.tapes:tapes",
+    "timeline": "lrs_trio.cli.timeline:timeline",
+    "tlc": "lrs_trio.cli.tlc:tlc",
 }
 """Where each command is."""
 

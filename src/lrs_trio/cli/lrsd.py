@@ -45,7 +45,7 @@ def lrsd(config: Path | None, phobos_config: str | None, overrides: tuple[str, .
     if config is not None and phobos_config is not None:
         raise click.UsageError("--config and --phobos-config exclude each other")
     # Not at import: --help and --version have no use for them.
-    from lrs_trio.settings import load_settings, to_toml
+    from lrs_trio.settings_sources import load_settings, to_toml
 
     warnings: tuple[str, ...] = ()
     configuration = None

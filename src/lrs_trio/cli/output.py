@@ -62,17 +62,6 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def human_size(size: int) -> str:
-    """`size` bytes to three digits or so, in binary units."""
-    if abs(size) < 1024:
-        return f"{size} B"
-    units = iter(("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))
-    value, unit = size / 1024, next(units)
-    while abs(value) >= 999.5:
-        value, unit = value / 1024, next(units)
-    return f"{value:.1f} {unit}" if abs(value) < 99.95 else f"{value:.0f} {unit}"
-
-
 def human_age(seconds: float) -> str:
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"

@@ -69,7 +69,7 @@ class Site:
             from lrs_trio.phobos.settings import load_phobos_settings
 
             return load_phobos_settings(self.phobos_config, self.environ, overrides).settings
-        from lrs_trio.settings import load_settings
+        from lrs_trio.settings_sources import load_settings
 
         return load_settings(self.config, self.environ, overrides)
 

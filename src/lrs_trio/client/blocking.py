@@ -1,14 +1,15 @@
-"""The blocking client: one request at a time over one connection."""
+"""The blocking client: one caller over one connection."""
 
 from __future__ import annotations
 
 import os
 import socket
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from itertools import islice
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from lrs_trio.client.common import (
     Held,
@@ -25,7 +26,7 @@ from lrs_trio.client.common import (
     release_unwanted,
     write_body,
 )
-from lrs_trio.errors import ProtocolError
+from lrs_trio.errors import LrsError, ProtocolError
 from lrs_trio.model import ConfigureOperation, Family, FsType, NotifyOperation, ReadOperation, ResourceId
 from lrs_trio.wire.codec import decode_response, encode_request
 from lrs_trio.wire.framing import FrameDecoder, encode_frame
@@ -46,6 +47,8 @@ from lrs_trio.wire.messages import (
 )
 
 READ_SIZE = 64 * 1024
+
+B = TypeVar("B", bound=RequestBody)
 
 
 def connect(socket_path: str | os.PathLike[str]) -> Client:
@@ -143,6 +146,23 @@ class Client:
     ) -> None:
         self.request(Format(medium, fs_type, unlock, force))
 
+    def format_all(
+        self,
+        media: Iterable[ResourceId],
+        *,
+        fs_type: FsType = FsType.POSIX,
+        unlock: bool = False,
+        force: bool = False,
+        at_once: int = 0,
+    ) -> Iterator[tuple[ResourceId, LrsError | None]]:
+        """Format many media; give each as soon as it is done, with the error if it was refused.
+
+        `at_once` is how many the daemon may work on, 0 for all; it refuses more than its settings allow to a client.
+        """
+        bodies = (Format(medium, fs_type, unlock, force) for medium in media)
+        for body, answer in self.request_all(bodies, at_once=at_once):
+            yield body.medium, answer if isinstance(answer, LrsError) else None
+
     def notify(self, operation: NotifyOperation, resource: ResourceId, *, wait: bool = True) -> None:
         """Tell the daemon that `resource` has changed in the DSS; `wait` until it has acted on it."""
         body = Notify(resource, operation, wait)
@@ -184,12 +204,30 @@ class Client:
             OSError: the connection is lost.
         """
         request_id = self._send(body, qos=qos, priority=priority)
-        while (response := self._receive()).request_id != request_id:
-            # The answer to a request that was given up, perhaps by an interrupt.
-            unwanted = release_unwanted(response.body)
-            if unwanted is not None:
-                self.send(unwanted)
-        return checked(body, response.body)
+        return checked(body, self._receive_one_of({request_id}).body)
+
+    def request_all(self, bodies: Iterable[B], *, at_once: int = 0) -> Iterator[tuple[B, ResponseBody | LrsError]]:
+        """Send requests, and give each with its response, or the daemon's error, as the responses come.
+
+        Nothing is sent before something is asked for. At most `at_once` are unanswered at any time, 0 for any number.
+
+        Raises:
+            OSError: the connection is lost.
+        """
+        rest = iter(bodies)
+        unanswered: dict[int, B] = {}
+        while True:
+            for body in islice(rest, at_once - len(unanswered) if at_once else None):
+                unanswered[self._send(body)] = body
+            if not unanswered:
+                return
+            response = self._receive_one_of(unanswered)
+            body = unanswered.pop(response.request_id)
+            try:
+                answer: ResponseBody | LrsError = checked(body, response.body)
+            except LrsError as error:
+                answer = error
+            yield body, answer
 
     def send(self, body: RequestBody) -> None:
         """Send a request that is never answered."""
@@ -205,6 +243,14 @@ class Client:
             self.close()
             raise
         return self._last_id
+
+    def _receive_one_of(self, request_ids: Container[int]) -> Response:
+        while (response := self._receive()).request_id not in request_ids:
+            # The answer to a request that was given up, perhaps by an interrupt.
+            unwanted = release_unwanted(response.body)
+            if unwanted is not None:
+                self.send(unwanted)
+        return response
 
     def _receive(self) -> Response:
         while not self._received:

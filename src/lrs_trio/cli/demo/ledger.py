@@ -9,9 +9,12 @@ from random import Random
 
 from lrs_trio.dss.operations import ReadLocks, ReadMedia
 from lrs_trio.dss.sqlite import SqliteHome
+from lrs_trio.errors import describe
 from lrs_trio.model import Family
 
 LARGEST = 128 * 1024
+TAPE_FILE = 128 * 1024
+"""The size of a file on tape, on average. Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,12 @@ def make_orders(count: int) -> list[Order]:
     return orders
 
 
+def make_tape_orders(count: int) -> list[Order]:
+    """Files around `TAPE_FILE` bytes, all with two copies."""
+    random = Random(count)
+    return [Order(number, int(TAPE_FILE * random.uniform(0.25, 1.75)), 2) for number in range(count)]
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """A file whose release was answered: it is promised to be there."""
@@ -47,15 +56,35 @@ class Written:
     media: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A request that failed at `time`, in seconds of the crowd's clock; `errno` is 0 if it had none.
+
+    `media` are those that the client had been granted, if it got so far.
+    """
+
+    time: float
+    errno: int
+    text: str
+    media: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class Ledger:
-    """Grows while the crowd works. Times are seconds."""
+    """Grows while the crowd works. Times are seconds; `given_up` counts files that no attempt has written."""
 
     written: list[Written] = field(default_factory=list)
     read: int = 0
-    errors: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    spoilt: list[str] = field(default_factory=list)
+    """What was read back with other content than was written."""
+
+    given_up: int = 0
     allocate_times: list[float] = field(default_factory=list)
     release_times: list[float] = field(default_factory=list)
+
+    def fail(self, time: float, error: OSError, media: tuple[str, ...] = ()) -> None:
+        self.failures.append(Failure(time, error.errno or 0, describe(error), media))
 
     @property
     def stored_bytes(self) -> int:
@@ -76,7 +105,7 @@ def unsound_files(written: list[Written]) -> list[str]:
     return problems
 
 
-def wrong_books(written: list[Written], dss: Path) -> list[str]:
+def wrong_books(written: list[Written], dss: Path, family: Family) -> list[str]:
     """Where the DSS counts other objects or bytes than were acknowledged."""
     objects: defaultdict[str, int] = defaultdict(int)
     sizes: defaultdict[str, int] = defaultdict(int)
@@ -86,7 +115,7 @@ def wrong_books(written: list[Written], dss: Path) -> list[str]:
             sizes[medium] += file.order.size
     problems = []
     with SqliteHome.open(dss) as home:
-        rows = home.execute(ReadMedia(Family.DIR))
+        rows = home.execute(ReadMedia(family))
     for row in rows:
         name, stats = row.medium.id.name, row.medium.stats
         wanted = (objects.pop(name, 0), sizes.pop(name, 0))

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,9 +64,23 @@ class DemoSite:
         return self.base / "lrsd.log"
 
     @property
+    def library(self) -> Path:
+        """Where its virtual tape library is, if it has one."""
+        return self.base / "library"
+
+    @property
+    def events(self) -> Path:
+        return self.base / "events.jsonl"
+
+    @property
     def site(self) -> Site:
         """The demo's site as the commands know one; the environment has no say in it."""
         return Site(self.config, None, {})
+
+    def configure(self, settings: Mapping[str, object]) -> None:
+        """Write the settings file, with the places of this site."""
+        places = {"server": {"socket": str(self.socket)}, "dss": {"url": f"sqlite://{self.dss}"}}
+        self.config.write_text(tomli_w.dumps({**settings, **places}))
 
 
 @contextmanager
@@ -76,26 +90,29 @@ def demo_site(parent: Path | None, directories: int, *, keep: bool) -> Iterator[
     Raises:
         OSError: it cannot be made there.
     """
-    base = Path(tempfile.mkdtemp(prefix="lrs-demo-", dir=parent)).resolve()
-    try:
+    with new_base(parent, keep=keep) as base:
         site = DemoSite(base, tuple(base / f"directory-{number}" for number in range(1, directories + 1)))
         for directory in site.directories:
             directory.mkdir()
-        settings = read_toml(_shipped_settings()) | {
-            "server": {"socket": str(site.socket)},
-            "dss": {"url": f"sqlite://{site.dss}"},
-        }
-        site.config.write_text(tomli_w.dumps(settings))
+        site.configure(read_toml(shipped_settings("demo.toml")))
         yield site
+
+
+@contextmanager
+def new_base(parent: Path | None, *, keep: bool) -> Iterator[Path]:
+    """A new directory below `parent` (default: the system's); removed at the end unless `keep`."""
+    base = Path(tempfile.mkdtemp(prefix="lrs-demo-", dir=parent)).resolve()
+    try:
+        yield base
     finally:
         if not keep:
             shutil.rmtree(base)
 
 
-def _shipped_settings() -> Path:
-    """The demo's settings file: in the source tree, or where the installed package has put it."""
-    source = Path(__file__).resolve().parents[3] / "settings" / "demo.toml"
-    return source if source.exists() else Path(sys.prefix, "share", "lrs-trio", "settings", "demo.toml")
+def shipped_settings(name: str) -> Path:
+    """The settings file `name`: in the source tree, or where the installed package has put it."""
+    source = Path(__file__).resolve().parents[4] / "settings" / name
+    return source if source.exists() else Path(sys.prefix, "share", "lrs-trio", "settings", name)
 
 
 class DemoDaemon:
@@ -132,10 +149,10 @@ class DemoDaemon:
         """Ask for the drain, as Ctrl-C does."""
         self._process.send_signal(signal.SIGINT)
 
-    def wait(self) -> int | None:
+    def wait(self, seconds: float = DRAIN_S) -> int | None:
         """The exit status; ``None`` if the daemon has not ended in time."""
         try:
-            return self._process.wait(DRAIN_S)
+            return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
 

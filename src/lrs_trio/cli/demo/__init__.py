@@ -1,0 +1,1 @@
+"""`lrs demo`: the main job, on directories or on a virtual tape library."""
