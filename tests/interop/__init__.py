@@ -4,5 +4,5 @@ import pytest
 
 # What they find is told as that of the tests themselves is.
 pytest.register_assert_rewrite(
-    *(f"tests.interop.{module}" for module in ("captured", "host", "phobos", "tables", "transfers", "wire"))
+    *(f"tests.interop.{module}" for module in ("captured", "host", "phobos", "tables", "tapes", "transfers", "wire"))
 )

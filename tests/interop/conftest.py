@@ -22,6 +22,7 @@ from lrs_trio.model import RequestKind
 from tests.interop.host import Directory, StorageHost
 from tests.interop.phobos import Phobos
 from tests.interop.tables import KEYS, read_tables
+from tests.interop.tapes import TapeLibrary, TapePhobos, start_with_tapes
 from tests.interop.wire import RefusedError
 
 PATIENCE_S: Final = 20.0
@@ -31,6 +32,7 @@ LOOK_AGAIN_S: Final = 0.005
 
 MakeHost = Callable[[str], StorageHost]
 MakePhobos = Callable[[StorageHost], Phobos]
+MakeTapePhobos = Callable[[StorageHost], TapePhobos]
 MakeDirectory = Callable[..., Directory]
 
 
@@ -72,13 +74,14 @@ def make_host(postgres_url: str) -> Iterator[MakeHost]:
 def make_phobos() -> Iterator[MakePhobos]:
     """Clients on hosts."""
     with ExitStack() as ends:
+        yield lambda host: ends.enter_context(closing(Phobos(host)))
 
-        def make(host: StorageHost) -> Phobos:
-            phobos = Phobos(host)
-            ends.callback(phobos.close)
-            return phobos
 
-        yield make
+@pytest.fixture
+def make_tape_phobos() -> Iterator[MakeTapePhobos]:
+    """Clients on hosts with tapes."""
+    with ExitStack() as ends:
+        yield lambda host: ends.enter_context(closing(TapePhobos(host)))
 
 
 @pytest.fixture(scope="package")
@@ -150,3 +153,53 @@ def refusal(transfer: Callable[..., object], *arguments: object, **more: object)
     with pytest.raises(RefusedError) as refused:
         transfer(*arguments, **more)
     return -refused.value.rc, refused.value.kind
+
+
+# Tapes.
+
+
+@pytest.fixture(scope="package")
+def tape_library() -> Iterator[TapeLibrary]:
+    with new_directory() as base:
+        yield TapeLibrary(base)
+
+
+@pytest.fixture(scope="package")
+def tape_url(cluster: Cluster) -> Iterator[str]:
+    url = cluster.phobos_database()
+    yield url
+    cluster.drop_database(url)
+
+
+@pytest.fixture(scope="package")
+def tape_host(tape_url: str) -> Iterator[StorageHost]:
+    with new_directory() as base, closing(StorageHost("tape1", base, tape_url)) as host:
+        yield host
+
+
+@pytest.fixture(scope="package")
+def second_tape_host(tape_url: str) -> Iterator[StorageHost]:
+    with new_directory() as base, closing(StorageHost("tape2", base, tape_url)) as host:
+        yield host
+
+
+@pytest.fixture
+def tapes(tape_host: StorageHost, tape_library: TapeLibrary) -> Iterator[TapePhobos]:
+    """A client on the shared host of tapes, where nothing is known and nothing is locked."""
+    if not tape_host.runs:
+        start_with_tapes(tape_host, tape_library)
+    with closing(TapePhobos(tape_host)) as client:
+        yield client
+    remove_tapes(tape_library, tape_host)
+
+
+def remove_tapes(library: TapeLibrary, *hosts: StorageHost) -> None:
+    """As an administrator does it, after whom nothing may be left but the log."""
+    for host in hosts:
+        with closing(TapePhobos(host)) as client:
+            client.clear(library)
+    with closing(TapePhobos(hosts[0])) as client:
+        left = client.database.locks()
+        client.database.write("DELETE FROM media")
+        client.database.write("DELETE FROM logs")
+        assert left == []

@@ -13,13 +13,16 @@ from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 from psycopg.types.json import Jsonb
 
-from lrs_trio.model import LockOwner, ResourceId, lock_id
-from tests.interop.host import Directory
+from lrs_trio.model import Family, LockOwner, ResourceId, lock_id
+from tests.interop.host import HasDevice, HasMedium
 from tests.interop.tables import NO_STATS, Connection, Row
 
 ATTEMPTS: Final = 5
 BETWEEN_ATTEMPTS_S: Final = 0.005
 """How often a command asks for a lock of type media_update, and how long it waits in between."""
+
+FILESYSTEMS: Final = {Family.DIR: "POSIX", Family.TAPE: "LTFS"}
+"""What the database calls the filesystem of a family."""
 
 _ADDED: Final = {"nb_obj_add": "nb_obj", "logc_spc_used_add": "logc_spc_used"}
 _FIGURES: Final = frozenset({"nb_obj", "logc_spc_used", "phys_spc_used", "phys_spc_free"})
@@ -52,12 +55,15 @@ class Database:
 
     # Locks: single statements, committed at once.
 
-    def lock(self, type_: LockType, id_: str, *, host: str | None = None, weak: bool = False) -> None:
+    def lock(
+        self, type_: LockType, id_: str, *, host: str | None = None, weak: bool = False, located: bool = False
+    ) -> None:
         """Raises `LockError` EEXIST."""
         try:
             self.connection.execute(
-                "INSERT INTO lock (type, id, is_weak, owner, hostname, last_locate) VALUES (%s, %s, %s, %s, %s, %s)",
-                (type_, id_, weak, self.owner.pid, host or self.owner.host, None),
+                "INSERT INTO lock (type, id, is_weak, owner, hostname, last_locate)"
+                " VALUES (%s, %s, %s, %s, %s, CASE WHEN %s THEN now() END)",
+                (type_, id_, weak, self.owner.pid, host or self.owner.host, located),
             )
         except psycopg.errors.UniqueViolation as error:
             raise LockError(errno.EEXIST, f"{type_} {id_} is locked") from error
@@ -79,6 +85,30 @@ class Database:
         if updated.rowcount == 0:
             raise LockError(errno.ENOLCK, f"{type_} {id_} is not locked")
 
+    def unlock_by_force(self, type_: LockType, id_: str) -> None:
+        """Whoever has the lock, there is none afterwards."""
+        self.connection.execute("DELETE FROM lock WHERE type = %s AND id = %s", (type_, id_))
+
+    def take_ownership(self, type_: LockType, id_: str) -> None:
+        """A lock of our own, also in place of a weak one of this host. Raises `LockError` ENOLCK."""
+        taken = self.connection.execute(
+            "INSERT INTO lock AS held (type, id, owner, hostname, is_weak) VALUES (%s, %s, %s, %s, false)"
+            " ON CONFLICT (type, id) DO UPDATE SET owner = excluded.owner, timestamp = now(), is_weak = false"
+            " WHERE held.is_weak AND held.hostname = excluded.hostname",
+            (type_, id_, self.owner.pid, self.owner.host),
+        )
+        if taken.rowcount == 0:
+            raise LockError(errno.ENOLCK, f"{type_} {id_} is not to be had")
+
+    def weaken(self, type_: LockType, id_: str) -> None:
+        """Leave our lock to whoever of this host wants it. Raises `LockError` ENOLCK."""
+        updated = self.connection.execute(
+            "UPDATE lock SET is_weak = true WHERE type = %s AND id = %s AND owner = %s AND hostname = %s",
+            (type_, id_, self.owner.pid, self.owner.host),
+        )
+        if updated.rowcount == 0:
+            raise LockError(errno.ENOLCK, f"{type_} {id_} is not ours")
+
     def lock_of(self, type_: LockType, resource: ResourceId) -> Row | None:
         rows = self.rows("SELECT * FROM lock WHERE type = %s AND id = %s", type_, lock_id(resource))
         return rows[0] if rows else None
@@ -98,97 +128,93 @@ class Database:
 
     # Devices and media.
 
-    def insert_device(self, directory: Directory, *, host: str | None = None, adm_status: str = "unlocked") -> None:
+    def insert_device(
+        self, one: HasDevice, *, model: str | None = None, host: str | None = None, adm_status: str = "unlocked"
+    ) -> None:
         self.write(
             "INSERT INTO device (family, model, id, host, adm_status, path, library)"
-            " VALUES ('dir', NULL, %s, %s, %s, %s, %s)",
-            directory.device.name,
-            host or directory.host,
+            " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            one.device.family.label,
+            model,
+            one.device.name,
+            host or one.host,
             adm_status,
-            str(directory.path),
-            directory.library,
+            str(one.path),
+            one.device.library,
         )
 
-    def delete_device(self, directory: Directory) -> None:
-        self.write(
-            "DELETE FROM device WHERE family = 'dir' AND id = %s AND library = %s",
-            directory.device.name,
-            directory.library,
-        )
+    def delete_device(self, one: HasDevice) -> None:
+        self.write("DELETE FROM device WHERE family = %s AND id = %s AND library = %s", *_key(one.device))
 
-    def set_device(self, directory: Directory, adm_status: str) -> None:
+    def set_device(self, one: HasDevice, adm_status: str) -> None:
         """Nothing is written if that is its status already."""
-        if self.device(directory)["adm_status"] != adm_status:
+        if self.device(one)["adm_status"] != adm_status:
             self.write(
-                "UPDATE device SET adm_status = %s WHERE family = 'dir' AND id = %s AND library = %s",
+                "UPDATE device SET adm_status = %s WHERE family = %s AND id = %s AND library = %s",
                 adm_status,
-                directory.device.name,
-                directory.library,
+                *_key(one.device),
             )
 
-    def device(self, directory: Directory) -> Row:
-        (row,) = self.rows(
-            "SELECT * FROM device WHERE family = 'dir' AND id = %s AND library = %s",
-            directory.device.name,
-            directory.library,
-        )
+    def device(self, one: HasDevice) -> Row:
+        (row,) = self.rows("SELECT * FROM device WHERE family = %s AND id = %s AND library = %s", *_key(one.device))
         return row
 
     def insert_medium(
-        self, directory: Directory, *, adm_status: str = "locked", fs_status: str = "blank", tags: Sequence[str] = ()
+        self,
+        one: HasMedium,
+        *,
+        model: str | None = None,
+        adm_status: str = "locked",
+        fs_status: str = "blank",
+        tags: Sequence[str] = (),
     ) -> None:
         """As 3.3 clients do: a label that is empty becomes the text NULL."""
         self.write(
-            "INSERT INTO media (family, model, id, library, adm_status, fs_type, address_type, fs_status, fs_label,"
+            "INSERT INTO media (family, id, library, model, adm_status, fs_type, address_type, fs_status, fs_label,"
             " stats, tags, put, get, delete, groupings)"
-            " VALUES ('dir', NULL, %s, %s, %s, 'POSIX', 'HASH1', %s, 'NULL', %s, %s, true, true, true, '[]')",
-            directory.medium.name,
-            directory.library,
+            " VALUES (%s, %s, %s, %s, %s, %s, 'HASH1', %s, 'NULL', %s, %s, true, true, true, '[]')",
+            *_key(one.medium),
+            model,
             adm_status,
+            FILESYSTEMS[one.medium.family],
             fs_status,
             Jsonb(NO_STATS),
             Jsonb(list(tags)),
         )
 
-    def delete_medium(self, directory: Directory) -> None:
-        self.write(
-            "DELETE FROM media WHERE family = 'dir' AND id = %s AND library = %s",
-            directory.medium.name,
-            directory.library,
-        )
+    def delete_medium(self, one: HasMedium) -> None:
+        self.write("DELETE FROM media WHERE family = %s AND id = %s AND library = %s", *_key(one.medium))
 
     def medium(self, medium: ResourceId) -> Row:
         """Raises `LookupError` where there is none."""
         rows = self.rows(
             "SELECT * FROM media WHERE family = %s AND id = %s AND library = %s",
-            medium.family.label,
-            medium.name,
-            medium.library,
+            *_key(medium),
         )
         if not rows:
             raise LookupError(str(medium))
         return rows[0]
 
-    def update_medium(self, directory: Directory, **columns: Any) -> None:
+    def update_medium(self, one: HasMedium, **columns: Any) -> None:
         """Set `columns`; figures are set, or with `_add` added, under the lock for that, the others kept."""
         figures = {name: columns.pop(name) for name in [*columns] if name in _FIGURES or name in _ADDED}
         if not figures:
-            self._update_medium(directory, columns)
+            self._update_medium(one, columns)
             return
-        with self._media_update(lock_id(directory.medium)):
-            stats = dict(self.medium(directory.medium)["stats"])
+        with self._media_update(lock_id(one.medium)):
+            stats = dict(self.medium(one.medium)["stats"])
             for name, figure in figures.items():
                 key = _ADDED.get(name, name)
                 stats[key] = max((stats[key] if name in _ADDED else 0) + figure, 0)
-            self._update_medium(directory, columns | {"stats": stats})
+            self._update_medium(one, columns | {"stats": stats})
 
-    def _update_medium(self, directory: Directory, columns: Mapping[str, Any]) -> None:
+    def _update_medium(self, one: HasMedium, columns: Mapping[str, Any]) -> None:
         assignments = SQL(", ").join(SQL("{} = %s").format(Identifier(column)) for column in columns)
         values = [Jsonb(value) if isinstance(value, dict | list) else value for value in columns.values()]
         with self.connection.transaction():
             self.connection.execute(
-                SQL("UPDATE media SET {} WHERE family = 'dir' AND id = %s AND library = %s").format(assignments),
-                (*values, directory.medium.name, directory.library),
+                SQL("UPDATE media SET {} WHERE family = %s AND id = %s AND library = %s").format(assignments),
+                (*values, *_key(one.medium)),
             )
 
     @contextmanager
@@ -250,7 +276,7 @@ class Database:
                 self.connection.execute(
                     "INSERT INTO extent (extent_uuid, state, size, medium_family, medium_id, address, hash, info,"
                     " offsetof, medium_library, creation_time)"
-                    " VALUES (%(uuid)s, 'sync', %(size)s, 'dir', %(medium)s, %(address)s, '{}', '{}', %(offset)s,"
+                    " VALUES (%(uuid)s, 'sync', %(size)s, %(family)s, %(medium)s, %(address)s, '{}', '{}', %(offset)s,"
                     " %(library)s, now())",
                     extent,
                 )
@@ -319,6 +345,24 @@ class Database:
         if with_object:
             self._delete_of("object", row)
 
+    def orphan_copy(self, row: Row, extents: Sequence[Row], *, with_object: bool) -> None:
+        """Forget a copy whose extents stay where they are, as on a tape."""
+        with self.connection.transaction():
+            self.connection.execute(
+                "DELETE FROM layout WHERE object_uuid = %s AND version = %s AND copy_name = %s",
+                (row["object_uuid"], row["version"], row["copy_name"]),
+            )
+            for extent in extents:
+                self.connection.execute(
+                    "UPDATE extent SET state = 'orphan' WHERE extent_uuid = %s", (extent["extent_uuid"],)
+                )
+            self.connection.execute(
+                "DELETE FROM copy WHERE object_uuid = %s AND version = %s AND copy_name = %s",
+                (row["object_uuid"], row["version"], row["copy_name"]),
+            )
+        if with_object:
+            self._delete_of("object", row)
+
     def _delete_of(self, table: str, row: Row) -> None:
         statement = SQL("DELETE FROM {} WHERE object_uuid = %s AND version = %s").format(Identifier(table))
         with self.connection.transaction():
@@ -329,3 +373,7 @@ class Database:
         for table in ("object", "deprecated_object", "extent", "layout", "copy"):
             with self.connection.transaction():
                 self.connection.execute(SQL("DELETE FROM {}").format(Identifier(table)))
+
+
+def _key(resource: ResourceId) -> tuple[str, str, str]:
+    return resource.family.label, resource.name, resource.library

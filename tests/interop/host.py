@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from psycopg.conninfo import conninfo_to_dict
 
@@ -13,6 +13,26 @@ from benchmarks.harness import Lrsd, Site
 from lrs_trio.model import Family, LockOwner, ResourceId, lock_id
 
 LIBRARY: Final = "legacy"
+
+
+class HasDevice(Protocol):
+    """What is, or will be, a device of `host`."""
+
+    @property
+    def device(self) -> ResourceId: ...
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def path(self) -> Path: ...
+
+
+class HasMedium(Protocol):
+    """What is, or will be, a medium."""
+
+    @property
+    def medium(self) -> ResourceId: ...
 
 
 @dataclass(frozen=True, slots=True)

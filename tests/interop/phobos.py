@@ -40,10 +40,11 @@ from lrs_trio.wire.messages import (
     Statistics,
 )
 from tests.interop.database import Database, LockError
-from tests.interop.host import Directory, StorageHost
+from tests.interop.host import Directory, HasDevice, HasMedium, StorageHost
 from tests.interop.wire import Command, Connection, RefusedError, Said
 
 LABEL_FILE: Final = ".phobos_dir_label"
+FILESYSTEMS: Final = {Family.DIR: FsType.POSIX, Family.TAPE: FsType.LTFS}
 
 
 class BusyError(OSError):
@@ -98,9 +99,9 @@ class Phobos:
             self.database.delete_device(directory)
             raise
 
-    def notify_add(self, admin: Connection, directory: Directory) -> None:
+    def notify_add(self, admin: Connection, one: HasDevice) -> None:
         """What `dir add` says when all rows are there."""
-        _notify(admin, directory, NotifyOperation.DEVICE_ADD)
+        _notify(admin, one, NotifyOperation.DEVICE_ADD)
 
     def dir_del(self, directory: Directory) -> None:
         """Raises `LockError` EEXIST where somebody serves the directory, or its medium."""
@@ -133,69 +134,70 @@ class Phobos:
             self.database.set_device(directory, "unlocked")
             _notify(admin, directory, NotifyOperation.DEVICE_UNLOCK)
 
-    def device_lock(self, directory: Directory) -> None:
+    def device_lock(self, one: HasDevice) -> None:
         """As `drive lock --wait` for tapes: the daemon has let go of the device when this returns."""
         with self.command() as command:
-            self._device_lock(command.connect(), directory, wait=True)
+            self._device_lock(command.connect(), one, wait=True)
 
-    def _device_lock(self, admin: Connection, directory: Directory, *, wait: bool) -> None:
-        lock = self.database.lock_of("device", directory.device)
-        if directory.host != self.host.name and lock:
-            raise BusyError(f"{directory.device} is in use by {lock['hostname']}")
-        self.database.set_device(directory, "locked")
-        self.notify_lock(admin, directory, wait=wait)
+    def _device_lock(self, admin: Connection, one: HasDevice, *, wait: bool) -> None:
+        lock = self.database.lock_of("device", one.device)
+        if one.host != self.host.name and lock:
+            raise BusyError(f"{one.device} is in use by {lock['hostname']}")
+        self.database.set_device(one, "locked")
+        self.notify_lock(admin, one, wait=wait)
         if wait:
-            self.locked(admin, directory)
+            self.locked(admin, one)
 
-    def notify_lock(self, admin: Connection, directory: Directory, *, wait: bool) -> None:
+    def notify_lock(self, admin: Connection, one: HasDevice, *, wait: bool) -> None:
         """What is said when the row is changed; `locked` takes the answer, if there will be one."""
-        admin.send(Request(1, Notify(directory.device, NotifyOperation.DEVICE_LOCK, wait)))
+        admin.send(Request(1, Notify(one.device, NotifyOperation.DEVICE_LOCK, wait)))
 
-    def locked(self, admin: Connection, directory: Directory) -> None:
-        assert admin.expect(1, Notified).resource == directory.device
+    def locked(self, admin: Connection, one: HasDevice) -> None:
+        assert admin.expect(1, Notified).resource == one.device
 
     def dir_update(self, directory: Directory, **columns: Any) -> None:
         """As `dir update` for tags, and `dir set-access` for the flags."""
         with self.command() as command:
             self._media_update(command, directory, **columns)
 
-    def _media_update(self, command: Command, directory: Directory, **columns: Any) -> None:
+    def _media_update(self, command: Command, one: HasMedium, **columns: Any) -> None:
         """Change its row, and tell the daemon of this host if it has the medium, on a connection of its own."""
-        self.database.update_medium(directory, **columns)
-        lock = self.database.lock_of("media", directory.medium)
+        self.database.update_medium(one, **columns)
+        lock = self.database.lock_of("media", one.medium)
         if lock and lock["hostname"] == self.host.name:
-            resource = directory.medium
+            resource = one.medium
             answer = command.connect().ask(1, Notify(resource, NotifyOperation.MEDIA_UPDATE, wait=True), Notified)
             assert answer.resource == resource
 
-    def format(self, *directories: Directory, unlock: bool = False, streams: int = 0) -> None:
+    def format(self, *media: HasMedium, unlock: bool = False, force: bool = False, streams: int = 0) -> None:
         """Ask for `streams` formats at a time, all at once by default, and raise the first error when all are over."""
         with self.command() as command:
-            self.format_all(command.connect(), directories, unlock=unlock, streams=streams)
+            self.format_all(command.connect(), media, unlock=unlock, force=force, streams=streams)
 
     def format_all(
         self,
         admin: Connection,
-        directories: Sequence[Directory],
+        media: Sequence[HasMedium],
         *,
         unlock: bool,
+        force: bool = False,
         streams: int,
         on_window: Callable[[int], None] = lambda outstanding: None,
     ) -> None:
         """As `format`; `on_window` is told before each wait how many are outstanding."""
-        waiting = deque(enumerate(directories))
-        outstanding: dict[int, Directory] = {}
+        waiting = deque(enumerate(media))
+        outstanding: dict[int, HasMedium] = {}
         errors: list[RefusedError] = []
         while waiting or outstanding:
             while waiting and (not streams or len(outstanding) < streams):
-                id_, directory = waiting.popleft()
-                admin.send(Request(id_, Format(directory.medium, FsType.POSIX, unlock=unlock)))
-                outstanding[id_] = directory
+                id_, one = waiting.popleft()
+                admin.send(Request(id_, Format(one.medium, FILESYSTEMS[one.medium.family], unlock=unlock, force=force)))
+                outstanding[id_] = one
             on_window(len(outstanding))
             response = admin.receive()
-            directory = outstanding.pop(response.request_id)
+            one = outstanding.pop(response.request_id)
             if isinstance(response.body, Formatted):
-                assert response.body.medium == directory.medium
+                assert response.body.medium == one.medium
             else:
                 assert isinstance(response.body, Failed), response
                 errors.append(RefusedError(response.body.rc, response.body.kind))
@@ -236,8 +238,8 @@ class Phobos:
             assert found == objects
             for oid, content in found.items():
                 row = self.database.begin_object(oid, len(content), None, overwrite=False)
-                extent = {"uuid": row["object_uuid"], "size": len(content), "medium": str(directory.path)}
-                place = {"address": oid, "offset": 0, "library": directory.library}
+                extent = {"uuid": row["object_uuid"], "size": len(content), "address": oid, "offset": 0}
+                place = {"family": "dir", "medium": str(directory.path), "library": directory.library}
                 layout = {"name": "raid1", "major": 0, "minor": 2, "attrs": {"raid1.repl_count": "1"}}
                 self.database.complete_copy(row, "source", layout, [extent | place])
             size = sum(map(len, found.values()))
@@ -314,8 +316,8 @@ class Phobos:
         self.database.forget_objects()
 
 
-def _notify(admin: Connection, directory: Directory, operation: NotifyOperation) -> None:
-    assert admin.ask(1, Notify(directory.device, operation, wait=True), Notified).resource == directory.device
+def _notify(admin: Connection, one: HasDevice, operation: NotifyOperation) -> None:
+    assert admin.ask(1, Notify(one.device, operation, wait=True), Notified).resource == one.device
 
 
 def _figures(space: os.statvfs_result) -> dict[str, int]:

@@ -84,6 +84,24 @@ class Since:
         return f"{self._moment} or later"
 
 
+def blank_medium(fs_type: str, model: str | None) -> Row:
+    """A medium that has just been added, but for its key."""
+    return {
+        "model": model,
+        "adm_status": "locked",
+        "fs_type": fs_type,
+        "fs_label": "NULL",
+        "address_type": "HASH1",
+        "fs_status": "blank",
+        "stats": dict(NO_STATS),
+        "tags": [],
+        "put": True,
+        "get": True,
+        "delete": True,
+        "groupings": [],
+    }
+
+
 @dataclass(slots=True)
 class Expected:
     """What the tables shall be: what they were, and the differences that a test names."""
@@ -119,20 +137,7 @@ class Expected:
 
     def add_medium(self, directory: Directory, **columns: Any) -> None:
         """The medium as `dir add` makes it, but for `columns`."""
-        row: Row = {
-            "model": None,
-            "adm_status": "locked",
-            "fs_type": "POSIX",
-            "fs_label": "NULL",
-            "address_type": "HASH1",
-            "fs_status": "blank",
-            "stats": dict(NO_STATS),
-            "tags": [],
-            "put": True,
-            "get": True,
-            "delete": True,
-            "groupings": [],
-        }
+        row = blank_medium("POSIX", None)
         self.insert("media", family="dir", id=directory.medium.name, library=directory.library, **(row | columns))
 
     def delete_directory(self, directory: Directory) -> None:
@@ -180,10 +185,17 @@ class Expected:
 @contextmanager
 def expected_rows(connection: Connection) -> Iterator[Expected]:
     """Whatever happens in the block leaves the tables as its `Expected` says when it ends."""
-    (clock,) = connection.execute("SELECT localtimestamp AS now").fetchall()
-    expected = Expected(deepcopy(read_tables(connection)), clock["now"])
+    expected = Expected(deepcopy(read_tables(connection)), database_clock(connection))
     yield expected
     assert differences(read_tables(connection), expected.tables) == []
+
+
+def database_clock(connection: Connection) -> datetime:
+    """The time by the clock of the database."""
+    (clock,) = connection.execute("SELECT localtimestamp AS now").fetchall()
+    moment = clock["now"]
+    assert isinstance(moment, datetime)
+    return moment
 
 
 def differences(found: Tables, expected: Tables) -> list[str]:

@@ -37,8 +37,8 @@ from tests.interop.wire import Connection, RefusedError
 T = TypeVar("T")
 Steps = Generator[str, None, T]
 
-BLOCK: Final = 1024
-"""What sizes are rounded up to for a directory, and of which three more are asked for with each object. Bytes."""
+BLOCKS: Final = {Family.DIR: 1024, Family.TAPE: 512 * 1024}
+"""What sizes are rounded up to, and of which three more are asked for with each object. Bytes."""
 
 SOURCE: Final = "source"
 
@@ -127,6 +127,7 @@ class Wishes:
     library: str | None = LIBRARY
     no_split: bool = False
     overwrite: bool = False
+    family: Family = Family.DIR
 
 
 def put(phobos: Phobos, oid: str, content: bytes, **wishes: Any) -> None:
@@ -176,12 +177,12 @@ class Writer:
 
     def allocation(self) -> Request:
         """Room for all that is left, on as many media as the layout has."""
-        layout = self._wishes.layout
-        size = sum((-(-layout.piece_size(target.left) // BLOCK) + 3) * BLOCK for target in self._left)
+        layout, block = self._wishes.layout, BLOCKS[self._wishes.family]
+        size = sum((-(-layout.piece_size(target.left) // block) + 3) * block for target in self._left)
         wanted = (WriteMedium(size, self._wishes.tags),) * layout.media
         body = WriteAllocation(
             wanted,
-            Family.DIR,
+            self._wishes.family,
             library=self._wishes.library,
             no_split=self._wishes.no_split,
             grouping=self._wishes.grouping,
@@ -251,6 +252,7 @@ class Writer:
                 {
                     "uuid": uuid,
                     "size": size,
+                    "family": medium.medium.family.label,
                     "medium": medium.medium.name,
                     "library": medium.medium.library,
                     "address": address,
@@ -377,6 +379,14 @@ def delete_hard(phobos: Phobos, oid: str, name: str = SOURCE, *, with_object: bo
     phobos.database.delete_copy(row, extents, with_object=with_object)
 
 
+def delete_from_tape(phobos: Phobos, oid: str) -> None:
+    """The object with its only copy; the daemon is not asked, as nothing is ever deleted on a tape."""
+    row, extents = phobos.database.copy(oid, SOURCE)
+    with phobos.command() as command:
+        command.connect()
+    phobos.database.orphan_copy(row, extents, with_object=True)
+
+
 def _splits(row: Row, extents: Sequence[Row]) -> list[Sequence[Row]]:
     """The extents of a copy, those together that were written with one allocation."""
     width = _layout_of(row).media
@@ -420,7 +430,7 @@ def _read_release(granted: ReadGranted, error: OSError | None = None) -> Request
 
 
 def _medium_of(extent: Row) -> ResourceId:
-    return ResourceId(Family.DIR, extent["medium_id"], extent["medium_library"])
+    return ResourceId(Family.from_label(extent["medium_family"]), extent["medium_id"], extent["medium_library"])
 
 
 def _address(oid: str, uuid: str) -> str:
