@@ -41,7 +41,7 @@ from lrs_trio.scheduling.attached import AttachedSupply
 from lrs_trio.scheduling.family import FamilyScheduler
 from lrs_trio.scheduling.library import LibrarySupply
 from lrs_trio.scheduling.report import family_status
-from lrs_trio.scheduling.supply import Surroundings
+from lrs_trio.scheduling.supply import Supply, Surroundings
 from lrs_trio.server.configuration import Configuration
 from lrs_trio.server.dispatch import Dispatcher, Services
 from lrs_trio.server.listener import open_unix_listener
@@ -58,6 +58,10 @@ EXIT_DRAINED = 0
 EXIT_FAILED = 1
 EXIT_FORCED = 3
 STATUS_VERSION = 1
+
+
+Supplying = tuple[Callable[[Surroundings], Supply], Callable[[FamilySettings], None]]
+"""What makes the supply of a family, and what hears of its new settings."""
 
 
 class Storage(Protocol):
@@ -177,24 +181,29 @@ class Daemon:
 
     def _make_family(self, family: Family, settings: FamilySettings, dss: Dss) -> FamilyScheduler:
         if isinstance(settings, TapeSettings):
-            return self._make_tapes(family, settings, dss)
-        storage = self._make_storage(self.settings.host, settings.full_threshold_percent)
-
-        def change_storage(settings: FamilySettings) -> None:
-            storage.full_threshold_percent = settings.full_threshold_percent
-
+            make_supply, on_settings = self._tapes(family, settings)
+        else:
+            make_supply, on_settings = self._directories(settings)
         return FamilyScheduler(
             family,
             settings,
             dss=dss,
             owner=self._owner,
-            make_supply=lambda around: AttachedSupply(around, storage.unit),
+            make_supply=make_supply,
             events=self._events,
             recheck_s=self.settings.dss.recheck_s,
-            on_settings=change_storage,
+            on_settings=on_settings,
         )
 
-    def _make_tapes(self, family: Family, settings: TapeSettings, dss: Dss) -> FamilyScheduler:
+    def _directories(self, settings: FamilySettings) -> Supplying:
+        storage = self._make_storage(self.settings.host, settings.full_threshold_percent)
+
+        def change_storage(settings: FamilySettings) -> None:
+            storage.full_threshold_percent = settings.full_threshold_percent
+
+        return lambda around: AttachedSupply(around, storage.unit), change_storage
+
+    def _tapes(self, family: Family, settings: TapeSettings) -> Supplying:
         storage = TapeStorage(settings, self.settings.libraries)
 
         def change_storage(settings: FamilySettings) -> None:
@@ -211,16 +220,7 @@ class Daemon:
                 logs_moves=storage.logs_moves,
             )
 
-        return FamilyScheduler(
-            family,
-            settings,
-            dss=dss,
-            owner=self._owner,
-            make_supply=make_supply,
-            events=self._events,
-            recheck_s=self.settings.dss.recheck_s,
-            on_settings=change_storage,
-        )
+        return make_supply, change_storage
 
     def _keep_statistics(self) -> None:
         """Register what is counted, in the order in which Phobos shows it; ours comes last."""

@@ -146,13 +146,14 @@ class LibrarySupply:
         offers = [drive_offer(drive, self._around, settings, self.dedicated(drive.id)) for drive in drives]
         if settings.dispatch == "fair_share":
             share_out(offers, queue, settings, self._in_favour)
-        self._keep_shelf(drives)
+        barred = self.suspicions.evidence.barred()
+        self._keep_shelf(drives, barred)
         reads = (request.body for request in queue.in_order() if isinstance(request.body, ReadAllocation))
         stock = Stock(
             drives=offers,
             shelf=self._shelf,
             compatible=lambda medium, model: compatible(medium.model, model, settings),
-            barred=self.suspicions.evidence.barred(),
+            barred=barred,
             wanted=wanted_by_reads(reads, offers),
             absent={},
             grouped=settings.read_algorithm == "grouped_read",
@@ -234,11 +235,11 @@ class LibrarySupply:
 
     # What a pass begins with.
 
-    def _keep_shelf(self, drives: Iterable[DriveTask]) -> None:
+    def _keep_shelf(self, drives: Iterable[DriveTask], barred: Iterable[tuple[ResourceId, ResourceId]]) -> None:
         """Look at the shelf anew if it is not as in the last pass: there may be thousands of media on it."""
         media = (medium for drive in drives for medium in (drive.bound, drive.medium))
         in_drives = frozenset(medium.id for medium in media if medium is not None)
-        state = self.catalog.version, in_drives, frozenset(medium for _, medium in self.suspicions.evidence.barred())
+        state = self.catalog.version, in_drives, frozenset(medium for _, medium in barred)
         if state == self._shelf_state and len(self._piles) <= MOST_WISHES:
             return
         shelf = shelf_of(self.catalog.rows, in_drives)
