@@ -8,16 +8,12 @@ signals go last.
 from __future__ import annotations
 
 import errno
-import os
 import resource
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from random import Random
-from typing import Protocol
+from pathlib import Path
 
 import structlog
 import trio
@@ -25,15 +21,14 @@ import trio
 from lrs_trio import __version__, systemd
 from lrs_trio.dss.group_commit import Blockade, GroupCommit
 from lrs_trio.dss.home import DaemonHome
-from lrs_trio.dss.homes import open_daemon_home
+from lrs_trio.dss.inventory import Additions, read_inventory
 from lrs_trio.dss.operations import DeleteLocks, Dss, ReadLocks
-from lrs_trio.dss.processes import process_start_time
 from lrs_trio.dss.recovery import sort_locks
 from lrs_trio.errors import DssUnavailableError, describe
 from lrs_trio.events import EventKind, Events
-from lrs_trio.lockfile import FileLock
 from lrs_trio.logs import configure_logging
-from lrs_trio.model import Device, Family, LockOwner
+from lrs_trio.machine import Machine, ThisMachine
+from lrs_trio.model import Family, LockOwner
 from lrs_trio.observe.counting import ToSync, follow_events
 from lrs_trio.observe.recording import Recorder
 from lrs_trio.observe.stats import Stats
@@ -44,13 +39,9 @@ from lrs_trio.scheduling.report import family_status
 from lrs_trio.scheduling.supply import Supply, Surroundings
 from lrs_trio.server.configuration import Configuration
 from lrs_trio.server.dispatch import Dispatcher, Services
-from lrs_trio.server.listener import open_unix_listener
 from lrs_trio.server.server import Server
 from lrs_trio.settings import FamilySettings, Settings, TapeSettings
-from lrs_trio.signals import drain_signals
-from lrs_trio.storage.directory import DirectoryStorage
-from lrs_trio.storage.protocols import Unit
-from lrs_trio.storage.tape import TapeStorage
+from lrs_trio.wire.plain import plain_message
 
 log = structlog.get_logger()
 
@@ -64,26 +55,17 @@ Supplying = tuple[Callable[[Surroundings], Supply], Callable[[FamilySettings], N
 """What makes the supply of a family, and what hears of its new settings."""
 
 
-class Storage(Protocol):
-    """Makes the adapters of one family's devices."""
-
-    full_threshold_percent: int
-
-    def unit(self, device: Device) -> Unit: ...
-
-
 class Daemon:
     """One daemon, from its start to the end of its drain.
 
-    `make_storage` is given the short host name and the percentage below which a medium counts as full;
-    without it, media are real directories. `on_ready` is called once, when clients are served; they wait for it.
-    `configuration` has the values of the Phobos configuration that the settings come from, if there is one.
+    `machine` is what it runs on, this one by default. `on_ready` is called once, when clients are served; they wait
+    for it. `configuration` has the values of the Phobos configuration that the settings come from, if there is one.
     """
 
     def __init__(
         self,
         settings: Settings,
-        make_storage: Callable[[str, int], Storage] | None = None,
+        machine: Machine | None = None,
         *,
         on_ready: Callable[[], None] | None = None,
         configuration: Configuration | None = None,
@@ -91,12 +73,12 @@ class Daemon:
         self.settings = settings
         self._on_ready = on_ready
         self._configuration = configuration
-        self._make_storage = make_storage or DirectoryStorage
+        self._machine = machine or ThisMachine()
         self.started = False
-        self._owner = LockOwner(settings.host, os.getpid())
-        self._events = Events(trio.current_time)
+        self.events = Events(trio.current_time)
+        self._owner = LockOwner(settings.host, self._machine.pid)
         self._stats = Stats()
-        self._families: dict[Family, FamilyScheduler] = {}
+        self.families: dict[Family, FamilyScheduler] = {}
         self._draining = trio.Event()
         self._drained = trio.Event()
         self._forced = trio.CancelScope()
@@ -111,40 +93,48 @@ class Daemon:
             OSError: it could not start; the errno says why (AlreadyRunningError: another daemon is here).
         """
         self._since = trio.current_time()
-        with self._lock_file(), trio.open_signal_receiver(*drain_signals()) as signals:
+        machine, settings = self._machine, self.settings
+        with machine.lock_file(settings.server, settings.host), machine.signals() as signals:
             # Outside every nursery that uses it: a home may bring an event loop of its own.
-            async with open_daemon_home(self.settings.dss, self._owner) as home, trio.open_nursery() as root:
+            async with machine.open_home(settings.dss, self._owner) as home, trio.open_nursery() as root:
                 root.start_soon(self._watch_signals, signals, name="signals")
-                if self.settings.log.events is not None:
-                    recorder = Recorder(
-                        self.settings.log.events, self._events, host=self.settings.host, started=trio.current_time()
-                    )
-                    root.start_soon(recorder.run, name="recorder of events")
-                self._dss = GroupCommit(home, random=Random())
+                self._dss = GroupCommit(home, random=machine.random)
                 await root.start(self._dss.run, name="dss writer")
+                if settings.events.trace is not None:
+                    await self._record(settings.events.trace, self._dss, root)
                 root.start_soon(self._watch_dss, home, self._dss, name="dss watch")
                 status = await self._serve(self._dss, root)
                 root.cancel_scope.cancel(reason="drained")
         return status
 
-    def _lock_file(self) -> AbstractContextManager[object]:
-        path = self.settings.server.lock_file
-        return nullcontext() if path is None else FileLock(path, f"host {self.settings.host}", remove=True)
+    async def _record(self, path: Path, dss: Dss, root: trio.Nursery) -> None:
+        """Write everything that happens from now on to the trace at `path`."""
+        settings = self.settings
+        recorder = Recorder(path, self.events, plain_message, host=settings.host, started=trio.current_time())
+        root.start_soon(recorder.run, name="recorder of events")
+        inventory = await read_inventory(settings, dss)
+        recorder.note_inventory(inventory)
+        additions = Additions(inventory, dss, recorder.note_resource)
+        root.start_soon(additions.run, name="additions to the inventory")
+
+        def tell(connection: int, message: object) -> None:
+            recorder.note_message(connection, message)
+            additions.hear(message)
+
+        self.events.on_message = tell
 
     async def _serve(self, dss: Dss, root: trio.Nursery) -> int:
         settings = self.settings
         await self._recover_locks(dss)
-        self._families = self._make_families(dss)
+        self.families = self._make_families(dss)
         self._keep_statistics()
         dispatcher = Dispatcher(
-            Services(self._families, dss, self._events, self._stats, self.status, self._configuration),
+            Services(self.families, dss, self.events, self._stats, self.status, self._configuration),
             settings.server.max_requests_per_connection,
         )
-        server = self._server = Server(settings.server, dispatcher, self._events)
+        server = self._server = Server(settings.server, dispatcher, self.events, self._machine.credentials)
         async with (
-            open_unix_listener(
-                settings.server.socket, mode=settings.server.mode, group=settings.server.socket_group
-            ) as listener,
+            self._machine.listen(settings.server) as listener,
             trio.open_nursery() as serving,
         ):
             with self._forced:
@@ -152,7 +142,7 @@ class Daemon:
                     try:
                         async with trio.open_nursery() as schedulers:
                             async with trio.open_nursery() as devices:
-                                for family in self._families.values():
+                                for family in self.families.values():
                                     await schedulers.start(family.run, devices, name=f"family {family.family.label}")
                                 await serving.start(server.run, listener, releases, name="server")
                                 self._announce_ready()
@@ -160,14 +150,14 @@ class Daemon:
                                 root.start_soon(self._report_drain, name="drain report")
                                 self._begin_drain()
                             log.info("every device has ended")
-                            for family in self._families.values():
+                            for family in self.families.values():
                                 family.close()
                     finally:
                         dispatcher.accepts_releases = False
             self._drained.set()
-            self._events.emit(EventKind.DRAIN_ENDED)
+            self.events.emit(EventKind.DRAIN_ENDED)
             server.finish()
-        if self._forced.cancelled_caught:
+        if self.forced:
             log.warning("forced end: the next start recovers what is left")
             return EXIT_FORCED
         log.info("drained")
@@ -190,13 +180,15 @@ class Daemon:
             dss=dss,
             owner=self._owner,
             make_supply=make_supply,
-            events=self._events,
+            events=self.events,
             recheck_s=self.settings.dss.recheck_s,
+            wall_clock=self._machine.wall_clock,
+            start_of=self._machine.start_of,
             on_settings=on_settings,
         )
 
     def _directories(self, settings: FamilySettings) -> Supplying:
-        storage = self._make_storage(self.settings.host, settings.full_threshold_percent)
+        storage = self._machine.directories(self.settings.host, settings.full_threshold_percent)
 
         def change_storage(settings: FamilySettings) -> None:
             storage.full_threshold_percent = settings.full_threshold_percent
@@ -204,7 +196,7 @@ class Daemon:
         return lambda around: AttachedSupply(around, storage.unit), change_storage
 
     def _tapes(self, family: Family, settings: TapeSettings) -> Supplying:
-        storage = TapeStorage(settings, self.settings.libraries)
+        storage = self._machine.tapes(settings, self.settings.libraries)
 
         def change_storage(settings: FamilySettings) -> None:
             if isinstance(settings, TapeSettings):
@@ -216,7 +208,7 @@ class Daemon:
                 around,
                 storage.unit,
                 recheck_s=self.settings.dss.recheck_s,
-                wall_clock=time.time,
+                wall_clock=self._machine.wall_clock,
                 logs_moves=storage.logs_moves,
             )
 
@@ -224,13 +216,13 @@ class Daemon:
 
     def _keep_statistics(self) -> None:
         """Register what is counted, in the order in which Phobos shows it; ours comes last."""
-        for family in self._families.values():
+        for family in self.families.values():
             tags = {"family": family.family.label}
             self._stats.computed("sched", "incoming_qsize", family.queue.__len__, tags)
             # A request that has to be placed anew goes back to its place in the one queue.
             self._stats.computed("sched", "retry_qsize", lambda: 0, tags)
             self._stats.computed("sched", "ongoing_format", partial(_formats, family), tags)
-        follow_events(self._stats, self._events, self._to_sync)
+        follow_events(self._stats, self.events, self._to_sync)
         self._stats.computed("req", "response_qsize", lambda: self._server.unsent if self._server else 0)
         self._stats.computed("dss", "transactions", lambda: self._dss.transactions if self._dss else 0)
         self._stats.computed("dss", "operations", lambda: self._dss.operations if self._dss else 0)
@@ -238,7 +230,7 @@ class Daemon:
     async def _recover_locks(self, dss: Dss) -> None:
         """Clear what a dead predecessor on this host has left; other hosts' locks are never touched."""
         locks = await dss.execute(ReadLocks(self._owner.host))
-        stale = sort_locks(locks, self._owner, process_start_time).stale
+        stale = sort_locks(locks, self._owner, self._machine.start_of).stale
         if stale:
             await dss.execute(DeleteLocks(stale))
             log.info("locks of a dead predecessor removed", count=len(stale))
@@ -266,9 +258,9 @@ class Daemon:
 
     def _begin_drain(self) -> None:
         systemd.notify("STOPPING=1\nSTATUS=draining")
-        self._events.emit(EventKind.DRAIN_BEGUN)
+        self.events.emit(EventKind.DRAIN_BEGUN)
         self._forced.deadline = trio.current_time() + self.settings.drain.deadline_s
-        for family in self._families.values():
+        for family in self.families.values():
             family.drain()
 
     async def _report_drain(self) -> None:
@@ -277,7 +269,7 @@ class Daemon:
             with trio.move_on_after(self.settings.drain.report_s):
                 await self._drained.wait()
                 return
-            for family in self._families.values():
+            for family in self.families.values():
                 for line in family.unfinished():
                     log.info("the drain waits", family=family.family.label, device=line)
 
@@ -288,13 +280,23 @@ class Daemon:
             version=__version__,
             socket=str(self.settings.server.socket),
             dss=self.settings.dss.shown,
-            devices=sum(len(family.devices) for family in self._families.values()),
+            devices=sum(len(family.devices) for family in self.families.values()),
         )
         systemd.notify("READY=1\nSTATUS=serving")
         if self._on_ready is not None:
             self._on_ready()
 
     # Reports.
+
+    @property
+    def forced(self) -> bool:
+        """Whether the drain was not waited for to its end."""
+        return self._forced.cancelled_caught
+
+    @property
+    def waiting_for_dss(self) -> int:
+        """Operations that the DSS has not answered yet."""
+        return self._dss.waiting if self._dss else 0
 
     def status(self) -> Mapping[str, object]:
         """What `lrs status` shows; ages are seconds, sizes bytes."""
@@ -315,11 +317,11 @@ class Daemon:
                 },
             },
             "connections": len(self._server) if self._server is not None else 0,
-            "families": [family_status(family) for family in self._families.values()],
+            "families": [family_status(family) for family in self.families.values()],
         }
 
     def _to_sync(self, family: str, device: str) -> ToSync:
-        for task in self._families[Family.from_label(family)].devices.values():
+        for task in self.families[Family.from_label(family)].devices.values():
             if task.id.name == device:
                 pending = task.state.to_sync
                 return ToSync(len(pending), pending.size, pending.extents)

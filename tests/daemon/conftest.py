@@ -422,5 +422,5 @@ def filesystems(monkeypatch: pytest.MonkeyPatch) -> dict[str, FaultyFilesystem]:
             unit, made[device.path] = faulty(super().unit(device))
             return unit
 
-    monkeypatch.setattr("lrs_trio.daemon.DirectoryStorage", FaultyStorage)
+    monkeypatch.setattr("lrs_trio.machine.DirectoryStorage", FaultyStorage)
     return made

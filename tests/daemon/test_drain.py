@@ -242,8 +242,9 @@ async def test_the_log_says_what_the_drain_waits_for(site: Site, lines: list[dic
         await holder.ask(release(medium), Released)
         running.count(medium)
         assert await running.wait_ended() == 0
-    waited_for = {str(line["device"]).partition(":")[0] for line in lines if line["event"] == "the drain waits"}
-    assert waited_for == {medium.name}
+    waited_for = [str(line["device"]).partition(":")[0] for line in lines if line["event"] == "the drain waits"]
+    # The other devices may take longer to end than the first report does to come.
+    assert waited_for[-1] == medium.name
 
 
 async def test_a_client_that_never_reads_holds_up_the_end_for_the_flush_time_only(

@@ -18,6 +18,7 @@ from benchmarks.harness import Site, format_media
 from benchmarks.load import Ledger, Order, finishing, orders, run_load, write_all
 from benchmarks.sites import Sites
 from lrs_trio.daemon import EXIT_DRAINED, Daemon
+from lrs_trio.machine import ThisMachine
 from lrs_trio.model import Device, Family, RequestKind, ResourceId
 from lrs_trio.settings_sources import load_settings
 from lrs_trio.storage.directory import DirectoryStorage
@@ -39,6 +40,11 @@ class FaultyStorage(DirectoryStorage):
         unit, filesystem = faulty(super().unit(device))
         self.filesystems[device.path] = filesystem
         return unit
+
+
+class FaultyMachine(ThisMachine):
+    def directories(self, host: str, full_threshold_percent: int) -> FaultyStorage:
+        return FaultyStorage(host, full_threshold_percent)
 
 
 @pytest.fixture
@@ -105,7 +111,7 @@ async def serve_and_fail(site: Site, failing: ResourceId, manager: socket.socket
     )
 
     async def serve() -> None:
-        statuses.append(await Daemon(load_settings(site.config, {}), FaultyStorage).run())
+        statuses.append(await Daemon(load_settings(site.config, {}), FaultyMachine()).run())
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve)

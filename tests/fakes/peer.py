@@ -13,6 +13,7 @@ from lrs_trio.model import Family
 from lrs_trio.observe.stats import Stats
 from lrs_trio.server.configuration import Configuration
 from lrs_trio.server.dispatch import Dispatcher, Services
+from lrs_trio.server.listener import peer_credentials
 from lrs_trio.server.server import Server
 from lrs_trio.settings import ServerSettings
 from lrs_trio.wire.codec import decode_response, encode_request
@@ -94,7 +95,7 @@ class Door:
             ),
             limit,
         )
-        self.server = Server(settings, self.dispatcher, house.site.events)
+        self.server = Server(settings, self.dispatcher, house.site.events, peer_credentials)
         self._nursery = nursery
         self._serial = 0
 

@@ -119,6 +119,19 @@ async def test_taking_is_the_moment_at_which_a_response_leaves() -> None:
     assert departed == ["now"]
 
 
+async def test_whoever_wants_to_know_is_told_what_leaves() -> None:
+    channel = ResponseChannel(10)
+    told: list[Response] = []
+    channel.on_departure = told.append
+    withdrawn = Departure(channel, pong(1), (), lambda: None)
+    withdrawn.offer()
+    channel.respond(pong(2))
+    assert withdrawn.replace(None)
+    assert told == []
+    await channel.take()
+    assert told == [pong(2)]
+
+
 async def test_a_departure_that_has_nothing_to_say_wakes_nobody(autojump_clock: MockClock) -> None:
     channel = ResponseChannel(1)
     departure = Departure(channel, pong(1), (), lambda: None)

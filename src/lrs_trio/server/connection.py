@@ -7,6 +7,7 @@ that breaks, and responses that nobody reads all end here.
 from __future__ import annotations
 
 import errno
+from functools import partial
 
 import structlog
 import trio
@@ -48,6 +49,8 @@ class Connection:
         self._settings = settings
         self._events = events
         self._reading = trio.CancelScope()
+        self._tell = None if events.on_message is None else partial(events.on_message, client.serial)
+        outbox.on_departure = self._tell
 
     @property
     def unsent(self) -> int:
@@ -59,7 +62,7 @@ class Connection:
 
     async def run(self, releases: trio.Nursery) -> None:
         """Serve the client. Release tasks go to `releases`: what is written is accounted for without its writer."""
-        self._events.emit(EventKind.CONNECTION_OPENED, client=str(self.client))
+        self._events.emit(EventKind.CONNECTION_OPENED, client=str(self.client), serial=self.client.serial)
         try:
             async with self._stream, trio.open_nursery() as nursery:
                 nursery.start_soon(self._send, name=f"sender of {self.client}")
@@ -69,7 +72,12 @@ class Connection:
                 except ProtocolError as error:
                     # What was asked before in order is still answered, then the connection ends.
                     log.warning("connection closed", client=str(self.client), error=str(error))
-                    self._events.emit(EventKind.PROTOCOL_ERROR, client=str(self.client), detail=str(error))
+                    self._events.emit(
+                        EventKind.PROTOCOL_ERROR,
+                        client=str(self.client),
+                        detail=str(error),
+                        serial=self.client.serial,
+                    )
                 finally:
                     self.client.leave()
                     self._outbox.close()
@@ -83,7 +91,7 @@ class Connection:
                 seconds=self._settings.slow_client_s,
             )
         finally:
-            self._events.emit(EventKind.CONNECTION_CLOSED, client=str(self.client))
+            self._events.emit(EventKind.CONNECTION_CLOSED, client=str(self.client), serial=self.client.serial)
 
     async def _read(self, nursery: trio.Nursery, releases: trio.Nursery) -> None:
         decoder = FrameDecoder(self._settings.max_frame_bytes)
@@ -101,11 +109,15 @@ class Connection:
         try:
             request = decode_request(payload)
         except MalformedRequestError as error:
+            if self._tell is not None:
+                self._tell(payload)
             log.info("malformed request", client=str(self.client), error=str(error))
             kind = RequestKind.WRITE if error.kind is None else error.kind
             if not error.silent:
                 self._outbox.respond(Response(error.request_id, Failed(-errno.EINVAL, kind)))
             return
+        if self._tell is not None:
+            self._tell(request)
         self._dispatcher.dispatch(self.client, request, nursery, releases)
 
     async def _send(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import trio
 
@@ -25,6 +26,8 @@ class ResponseChannel:
     """
 
     def __init__(self, capacity: int) -> None:
+        self.on_departure: Callable[[Response], None] | None = None
+        """Is called with each response that leaves, if somebody wants to know."""
         self._capacity = capacity
         self._unsent: deque[Response | Departure] = deque()
         self._filled = trio.Event()
@@ -67,6 +70,8 @@ class ResponseChannel:
                 item = self._unsent.popleft()
                 response = item.depart() if isinstance(item, Departure) else item
                 if response is not None:
+                    if self.on_departure is not None:
+                        self.on_departure(response)
                     frames += encode_frame(encode_response(response))
             if not self.full:
                 self._drained.set()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import structlog
 import trio
 
 from lrs_trio.events import Events
+from lrs_trio.ordered import OrderedSet
 from lrs_trio.scheduling.client import Client
 from lrs_trio.server.connection import Connection
 from lrs_trio.server.dispatch import Dispatcher
-from lrs_trio.server.listener import peer_credentials
+from lrs_trio.server.listener import PeerCredentials
 from lrs_trio.server.outbox import ResponseChannel
 from lrs_trio.settings import ServerSettings
 
@@ -24,11 +27,18 @@ FLUSH_SECONDS = 5.0
 class Server:
     """Accepts until `finish`; each connection is served in the server's own nursery."""
 
-    def __init__(self, settings: ServerSettings, dispatcher: Dispatcher, events: Events) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        dispatcher: Dispatcher,
+        events: Events,
+        credentials: Callable[[Any], PeerCredentials],
+    ) -> None:
         self._settings = settings
         self._dispatcher = dispatcher
         self._events = events
-        self._connections: set[Connection] = set()
+        self._credentials = credentials
+        self._connections = OrderedSet[Connection]()
         self._serial = 0
         self._finishing = trio.Event()
 
@@ -46,7 +56,7 @@ class Server:
 
     async def run(
         self,
-        listener: trio.abc.Listener[trio.SocketStream],
+        listener: trio.abc.Listener[Any],
         releases: trio.Nursery,
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -66,8 +76,8 @@ class Server:
             for connection in self._connections:
                 connection.stop()
 
-    async def _accept(self, stream: trio.SocketStream, *, releases: trio.Nursery) -> None:
-        credentials = peer_credentials(stream)
+    async def _accept(self, stream: trio.abc.Stream, *, releases: trio.Nursery) -> None:
+        credentials = self._credentials(stream)
         if len(self._connections) >= self._settings.max_connections:
             log.warning(
                 "connection refused: there are too many", limit=self._settings.max_connections, pid=credentials.pid
