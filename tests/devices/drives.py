@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -114,8 +114,8 @@ class Watched:
         return {media[lock.id] for lock in locks if lock.type is LockType.MEDIA and lock.owner == DAEMON}
 
 
-def watch(site: TapeSite, serial: str = "D0", **settings: object) -> Watched:
-    """A drive that is not running yet."""
+def watch(site: TapeSite, serial: str = "D0", *, beside: Sequence[Watched] = (), **settings: object) -> Watched:
+    """A drive that is not running yet, of a daemon that has those `beside` it too."""
     evidence = Evidence(1)
     verdicts: list[Verdict] = []
     put_back: list[tuple[str, int | None]] = []
@@ -142,6 +142,7 @@ def watch(site: TapeSite, serial: str = "D0", **settings: object) -> Watched:
         judge,
         note,
         lambda library: True,
+        lambda: [other.drive for other in beside],
     )
     row = site.drive_row(serial)
     watched = Watched(site, DriveTask(row, site.library.unit(row), context), evidence, verdicts, put_back)
@@ -149,9 +150,11 @@ def watch(site: TapeSite, serial: str = "D0", **settings: object) -> Watched:
 
 
 @asynccontextmanager
-async def running(site: TapeSite, serial: str = "D0", **settings: object) -> AsyncIterator[Watched]:
+async def running(
+    site: TapeSite, serial: str = "D0", *, beside: Sequence[Watched] = (), **settings: object
+) -> AsyncIterator[Watched]:
     """A drive that runs, and is stopped and has ended when the block is left."""
-    watched = watch(site, serial, **settings)
+    watched = watch(site, serial, beside=beside, **settings)
     async with trio.open_nursery() as nursery:
         await nursery.start(watched.drive.run)
         yield watched

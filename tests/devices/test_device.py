@@ -267,6 +267,34 @@ async def test_a_device_stopped_before_it_runs_ends_at_once(site: Site, autojump
     assert site.dss.locks == {}
 
 
+async def test_nothing_is_promised_on_a_device_before_its_medium_is_mounted(
+    site: Site, autojump_clock: MockClock
+) -> None:
+    """Found by the simulation, seed 328: what was promised meanwhile was never answered when the mount failed."""
+    disk = site.add(A)
+    disk.seconds["mount"] = 60.0
+    device = site.device(A)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(device.run)
+        await trio.sleep(5)
+        assert not device.state.serving
+        await trio.sleep(60)
+        assert device.state.serving
+        assert device.space == disk.capacity.space
+        device.stop()
+
+
+async def test_a_device_whose_unmount_fails_lets_go_of_its_medium(site: Site, autojump_clock: MockClock) -> None:
+    disk = site.add(A)
+    disk.fail("unmount", errno.EIO)
+    device = site.device(A)
+    async with site.running(device):
+        device.stop()
+        await device.ended.wait()
+    assert (disk.is_mounted, disk.is_open) == (True, False)
+    assert site.dss.locks == {}
+
+
 async def test_a_device_stopped_while_it_is_adopted_gives_its_locks_back(site: Site, autojump_clock: MockClock) -> None:
     disk = site.add(A)
     disk.seconds["open"] = 60.0
@@ -644,7 +672,7 @@ async def test_a_mount_that_fails_gives_the_grant_back(site: Site, autojump_cloc
         device.plan(grant_on(device, holder=holder), site.medium(A))
         await device.ended.wait()
         assert [error.errno for _, error in holder.failed] == [errno.EIO]
-        assert (device.state.grants, device.state.volume.reserved) == (set(), 0)
+        assert (len(device.state.grants), device.state.volume.reserved) == (0, 0)
 
 
 # Leaving.

@@ -12,7 +12,7 @@ from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.devices.ownership import LOOK_AGAIN_S
 from lrs_trio.dss.operations import SetDeviceStatus
 from lrs_trio.errors import LibraryUnreachableError, LrsError
-from lrs_trio.model import AdmStatus, LockType
+from lrs_trio.model import AdmStatus, LockType, RequestKind
 from tests.devices.drives import ELSEWHERE, running, statuses, watch
 from tests.fakes.library import tape_id
 from tests.fakes.tapes import TapeSite
@@ -150,6 +150,63 @@ async def test_a_tape_that_its_host_has_fetched_meanwhile_is_not_adopted(autojum
         await trio.sleep(2 * LOOK_AGAIN_S)
         assert watched.drive.state.status is DeviceStatus.EMPTY
         assert watched.held == set()
+
+
+# Another drive of the same daemon, which has the locks of media in common with it.
+
+
+async def test_a_tape_that_another_drive_is_about_to_take_from_here_is_not_adopted(autojump_clock: MockClock) -> None:
+    site = TapeSite()
+    site.library.drives["D1"].tape = site.library.tapes["T00"]
+    async with running(site) as first:
+        await first.mounted("T01")
+        _, asked = first.grant("T00", RequestKind.READ)
+        await trio.sleep(70)
+        assert statuses(site)[-1] == "unloading"
+        async with running(site, "D1", beside=[first]) as second:
+            await trio.sleep(10)
+            assert (second.drive.medium_id, second.drive.state.status) == (None, DeviceStatus.ADOPTING)
+            assert "/dev/D0" in second.drive.waiting_for
+            site.library.drives["D1"].tape = None
+            await trio.sleep(100)
+            assert (asked.failed, first.drive.medium_id) == ([], tape_id("T00"))
+            assert second.drive.state.status is DeviceStatus.EMPTY
+        assert first.held == {"T00"}
+        first.drive.end_grant(next(iter(first.drive.state.grants)), dirty=False)
+    assert site.dss.locks == {}
+
+
+async def test_a_tape_that_another_drive_does_not_take_after_all_is_adopted(autojump_clock: MockClock) -> None:
+    site = TapeSite()
+    site.library.drives["D1"].tape = site.library.tapes["T00"]
+    async with running(site) as first:
+        await first.mounted("T01")
+        unwanted, _ = first.grant("T00", RequestKind.READ)
+        await trio.sleep(70)
+        async with running(site, "D1", beside=[first]) as second:
+            first.drive.end_grant(unwanted, dirty=False)
+            await trio.sleep(100)
+            assert first.drive.medium_id is None
+            assert (second.drive.medium_id, second.drive.state.status) == (tape_id("T00"), DeviceStatus.LOADED)
+            assert (second.held, second.drive.waiting_for) == ({"T00"}, "")
+    assert site.dss.locks == {}
+
+
+@pytest.mark.parametrize("step", range(0, 60, 3))
+async def test_a_tape_is_bound_to_its_drive_as_soon_as_that_has_its_lock(autojump_clock: MockClock, step: int) -> None:
+    site = site_with_a_tape(mounted=True)
+    site.library.seconds |= dict.fromkeys(("query", "lookup", "open", "adopt", "read_label", "space"), 5.0)
+    site.dss.delay = lambda: 5.0
+    watched = watch(site)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watched.drive.run)
+        await trio.sleep(step)
+        assert watched.drive.bound == site.medium("T00") or "T00" not in watched.held
+        watched.drive.stop()
+        while not watched.drive.ended.is_set():
+            await trio.sleep(1)
+            assert watched.drive.holds(tape_id("T00")) or "T00" not in watched.held
+    assert watched.held == set()
 
 
 @pytest.mark.note("11")

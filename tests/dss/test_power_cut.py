@@ -14,8 +14,8 @@ from lrs_trio.dss.operations import AppendLog, MediumUpdate, Operation, ReadHeal
 from lrs_trio.dss.sqlite import SqliteHome
 from lrs_trio.errors import LrsError
 from lrs_trio.model import Family
+from lrs_trio.simulation.host.disk import Disk, DiskVfs
 
-from .power_cut import SECTOR, Disk, DiskVfs, Written
 from .samples import LIBRARY, device_id, directory, log_entry, medium_id
 
 Synchronous = Literal["FULL", "NORMAL", "OFF"]
@@ -27,9 +27,15 @@ TEXT = "x" * 30_000
 
 @pytest.fixture
 def vfs() -> Iterator[DiskVfs]:
-    vfs = DiskVfs("power cut", Disk())
+    vfs = DiskVfs("power cut", recorded(Disk()), lambda: 0.0, Random(0))
     yield vfs
     vfs.unregister()
+
+
+def recorded(disk: Disk) -> Disk:
+    """`disk`, to be cut at every one of its events."""
+    disk.record()
+    return disk
 
 
 def open_home(synchronous: Synchronous = "FULL") -> SqliteHome:
@@ -85,7 +91,7 @@ def lost_after_cuts(
     """For each cut how many acknowledged commits are missing; a file that cannot be read has lost them all."""
     lost = []
     for cut in cuts:
-        vfs.disk = Disk(disk.cut(cut, random))
+        vfs.disk = Disk(disk.cut_after(cut, random))
         try:
             with open_home() as home:
                 done = commits_done(home)
@@ -102,7 +108,7 @@ def test_no_acknowledged_commit_is_lost_wherever_the_power_is_cut(vfs: DiskVfs) 
     just_after_an_answer = [mark.events for mark in random.sample(acknowledged, 20)]
 
     for cut in everywhere + just_after_an_answer:
-        vfs.disk = Disk(disk.cut(cut, random))
+        vfs.disk = Disk(disk.cut_after(cut, random))
         with open_home() as home:
             done = commits_done(home)
         before = certain(acknowledged, cut)
@@ -115,7 +121,7 @@ def test_a_dss_that_lost_its_power_goes_on_and_may_lose_it_again(vfs: DiskVfs) -
     for _ in range(12):
         acknowledged = [Acknowledged(0, done), *live(vfs, "FULL", done + 1, 20)]
         cut = random.randint(0, len(vfs.disk.events))
-        vfs.disk = Disk(vfs.disk.cut(cut, random))
+        vfs.disk = recorded(Disk(vfs.disk.cut_after(cut, random)))
         with open_home() as home:
             done = commits_done(home)
         before = certain(acknowledged, cut)
@@ -139,38 +145,7 @@ def test_one_seed_is_one_outcome(vfs: DiskVfs) -> None:
     live(vfs, "OFF", count=10)
     cut = len(disk.events) // 2
 
-    again = [disk.cut(cut, Random(seed)) for seed in (1, *range(20))]
+    again = [disk.cut_after(cut, Random(seed)) for seed in (1, *range(20))]
 
     assert again[0] == again[2]
     assert len({repr(sorted(files.items())) for files in again}) > 1
-
-
-# The disk itself
-
-
-def test_what_was_synced_survives_and_what_was_not_may_be_lost_in_part() -> None:
-    disk = Disk()
-    inode = disk.make("a")
-    disk.change(Written(inode, 0, b"s" * SECTOR))
-    disk.sync(inode)
-    disk.change(Written(inode, SECTOR, b"u" * SECTOR * 8))
-
-    found = [disk.cut(len(disk.events), Random(seed))["a"] for seed in range(50)]
-
-    assert all(content.startswith(b"s" * SECTOR) for content in found)
-    assert {content.count(b"u") % SECTOR for content in found} == {0}
-    assert {content.count(b"u") // SECTOR for content in found} >= {0, 8}
-    assert len(set(found)) > 3
-
-
-def test_a_file_that_was_never_synced_may_be_missing() -> None:
-    disk = Disk()
-    disk.change(Written(disk.make("a"), 0, b"u"))
-    assert {tuple(disk.cut(len(disk.events), Random(seed))) for seed in range(20)} == {(), ("a",)}
-
-
-def test_a_deleted_file_may_come_back_unless_its_directory_was_synced() -> None:
-    disk = Disk({"a": b"1", "b": b"2"})
-    disk.delete("a", directory_synced=True)
-    disk.delete("b", directory_synced=False)
-    assert {tuple(disk.cut(len(disk.events), Random(seed))) for seed in range(20)} == {(), ("b",)}

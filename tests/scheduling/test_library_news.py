@@ -8,9 +8,10 @@ from dataclasses import replace
 import trio
 from trio.testing import MockClock
 
-from lrs_trio.model import AdmStatus, Family, RequestKind
+from lrs_trio.devices.life import DeviceStatus
+from lrs_trio.model import AdmStatus, Family, NotifyOperation, RequestKind
 from lrs_trio.settings import FairShareSettings
-from lrs_trio.wire.messages import Failed, Released, WriteAllocation, WriteMedium
+from lrs_trio.wire.messages import Failed, Notified, Notify, Released, WriteAllocation, WriteMedium
 from tests.fakes.house import back
 from tests.fakes.library import tape_id
 from tests.fakes.tapes import GIB, TapeSite, tape_house, tape_settings
@@ -75,3 +76,51 @@ async def test_a_write_is_not_refused_on_a_catalog_that_is_older_than_it(autojum
         assert granted.medium == tape_id("T00")
         client.release(client.write_data("T00", GIB))
         assert isinstance(await client.answer(2), Released)
+
+
+async def test_a_drive_that_is_unlocked_does_not_adopt_a_tape_that_another_one_is_about_to_load(
+    autojump_clock: MockClock,
+) -> None:
+    """Both locks of the tape would be one row of the daemon, which the first that lets go of it deletes."""
+    site = TapeSite(tapes=0)
+    site.add_tape("T00", drive="D0")
+    site.add_tape("T01", drive="D1")
+    async with tape_house(site) as house:
+        reader, admin = house.client(), house.client()
+        held: list[int] = []
+        site.events.subscribe(
+            lambda event: held.append(sum(drive.medium_id == tape_id("T00") for drive in house.family.devices.values()))
+        )
+        admin.ask(1, Notify(tape_id("D0"), NotifyOperation.DEVICE_LOCK, True))
+        assert isinstance(await admin.answer(1), Notified)
+        reader.read("T00")
+        await trio.sleep(10)
+        assert house.drive("D1").state.status is DeviceStatus.UNLOADING
+        admin.ask(2, Notify(tape_id("D0"), NotifyOperation.DEVICE_UNLOCK, True))
+        assert isinstance(await admin.answer(2), Notified)
+        assert house.drive("D0").medium_id is None
+        # The robot does not take it out of there, and the first drive can have it.
+        (granted,) = await reader.granted()
+        assert granted.root == "/mnt/D0"
+        assert max(held) == 1
+        reader.release(back(tape_id("T00"), to_sync=False), kind=RequestKind.RELEASE_READ)
+    assert site.dss.locks == {}
+
+
+async def test_a_tape_that_turns_out_to_be_protected_is_promised_to_nobody_else(autojump_clock: MockClock) -> None:
+    """Found by the simulation, seed 177: while more writes were promised there, it was promised to those before."""
+    site = TapeSite(drives=1, tapes=1)
+    site.library.tapes["T00"].read_only = True
+    site.dss.delay = lambda: 0.01
+    async with tape_house(site, tape_settings(max_concurrent_io=4)) as house:
+        client = house.client()
+        for number in range(1, 9):
+            client.write(GIB, id=number)
+        with trio.fail_after(600):
+            for number in range(1, 9):
+                refusal = await client.answer_to(number)
+                assert isinstance(refusal, Failed)
+                # Those that were promised it are told why, the others that there is none.
+                assert refusal.rc in (-errno.EROFS, -errno.ENOSPC)
+    assert not site.medium("T00").put
+    assert len(site.library.calls("mount")) == 1

@@ -252,6 +252,33 @@ def test_every_split_medium_gets_the_largest_part_that_is_left() -> None:
     assert [take.reserve for take in outcome.takes] == [300, 200]
 
 
+def test_two_media_of_which_one_gets_only_a_part_are_had_at_once() -> None:
+    """Both would fit on the larger one. Waiting for that would be waiting for nothing, and hold up all behind."""
+    offers = [offer("a", free=1000), offer("b", free=400)]
+    outcome = place_write(write(500, 500), offers)
+    assert taken(outcome) == ["a", "b"]
+    assert isinstance(outcome, Placed)
+    assert [take.reserve for take in outcome.takes] == [500, 400]
+
+
+def test_two_media_are_refused_if_there_is_room_on_one_only() -> None:
+    assert refused(place_write(write(500, 500), [offer("a", free=1000), offer("b", free=0)])) == errno.ENOSPC
+
+
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=4),
+    st.lists(st.integers(0, 5), min_size=1, max_size=4),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_write_does_not_wait_when_nothing_goes_on(
+    sizes: list[int], rooms: list[int], no_split: bool, first_fit: bool
+) -> None:
+    offers = [offer(str(number), free=room) for number, room in enumerate(rooms)]
+    outcome = place_write(write(*sizes, no_split=no_split), offers, first_fit=first_fit)
+    assert not isinstance(outcome, Waits)
+
+
 def test_a_write_that_may_not_be_split_needs_one_medium_for_it() -> None:
     offers = [offer("a", free=300), offer("b", free=400)]
     assert refused(place_write(write(401, no_split=True), offers)) == errno.ENOSPC

@@ -25,12 +25,19 @@ SHORTEST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
 """Between two attempts at what somebody else has to make possible: a library that answers, a tape that nobody uses."""
 
+RIVAL_S = 5.0
+"""How often to look whether another drive of ours has taken a medium out of here, or wants it no more. It takes minutes
+to do the one or the other."""
+
 
 class AdoptingDrive(DeviceTask):
     """A drive that knows what is in it. What is done there is for those that stand on it: `carrier` and `drive`.
 
     A medium counts as the drive's from the begin of its load to the end of its unload, and as long as it is not known
     what came of a move. All that time we have its lock.
+
+    In the DSS the locks of all drives are the daemon's: it does not keep them from each other. No drive is promised a
+    medium that another one is `bound` to, and none adopts one that another one `holds`.
     """
 
     def __init__(self, row: Device, unit: DriveUnit, context: DriveContext) -> None:
@@ -44,16 +51,27 @@ class AdoptingDrive(DeviceTask):
         self._drives = context
         self._blame = Blame(row, context)
         self._coming: Medium | None = None
+        """What is about to be the drive's: it is loaded, or was found here."""
+        self._rival = ""
+        """The path of another drive of ours that has to be done with the medium that was found here."""
 
     @property
     def bound(self) -> Medium | None:
-        if self.state.scheduled:
-            return self.state.scheduled[-1].medium
-        return self._coming or self.medium
+        coming = self.state.scheduled[-1].medium if self.state.scheduled else self._coming or self.medium
+        here = self.medium
+        # What was scheduled does not know what has been found out about the medium since.
+        return here if here is not None and coming is not None and coming.id == here.id else coming
+
+    def holds(self, medium: ResourceId) -> bool:
+        promised = (*(action.medium for action in self.state.scheduled), self._coming)
+        if any(coming is not None and coming.id == medium for coming in promised):
+            return not self.ended.is_set()
+        return super().holds(medium)
 
     @property
     def waiting_for(self) -> str:
-        return self.hindrance or super().waiting_for
+        rival = f"its tape is also with {self._rival}, which has to be done with it first" if self._rival else ""
+        return self.hindrance or rival or super().waiting_for
 
     async def _adopt(self, task_status: trio.TaskStatus[None]) -> None:
         """Take the drive's lock and find out what is in it, also what a predecessor has left mounted."""
@@ -70,28 +88,64 @@ class AdoptingDrive(DeviceTask):
         self._emit(EventKind.DEVICE_ADDED)
 
     async def _adopt_content(self, content: Content, waiting: Callable[[], None]) -> None:
-        while content.medium is not None:
-            found = ResourceId(self.id.family, content.medium, self.id.library)
-            if not await self._ownership.take(LockType.MEDIA, found, waiting):
-                await self._adopt_medium(found)
-                return
-            # Whoever had it until now may have moved it.
-            before, content = content, await self._wait_library(waiting)
-            if content.medium == before.medium:
-                await self._adopt_medium(found)
-                return
-            await self._ownership.release(LockType.MEDIA, found)
+        try:
+            while content.medium is not None:
+                found = ResourceId(self.id.family, content.medium, self.id.library)
+                claimed = await self._claim(await self._read(found), waiting)
+                # Whoever had it until now may have moved it.
+                content = await self._wait_library(waiting)
+                if claimed and content.medium == found.name:
+                    await self._adopt_medium(found)
+                    return
+                if claimed:
+                    await self._ownership.release(LockType.MEDIA, found)
+                    self._coming = None
+        finally:
+            self._rival = ""
         self.state.become(DeviceStatus.EMPTY, trio.current_time())
 
-    async def _adopt_medium(self, found: ResourceId) -> None:
+    async def _claim(self, medium: Medium, waiting: Callable[[], None]) -> bool:
+        """Have `medium` for this drive, however long others have it locked.
+
+        ``False`` after a while if another drive of ours has it: that is likely to take it out of here.
+        """
+        while (rival := self._other_holder(medium.id)) is None:
+            # From now on it is promised to no other drive.
+            self._coming = medium
+            holder = await self._ownership.try_take(LockType.MEDIA, medium.id)
+            if holder is None:
+                self._ownership.outlasted()
+                return True
+            self._coming = None
+            await self._ownership.outlast(holder, medium.id, waiting)
+        if rival != self._rival:
+            self._rival = rival
+            log.warning("drive waits for another one", device=self.row.path, medium=medium.id.name, other=rival)
+        self._ownership.outlasted()
+        self._ownership.tell_looked()
+        waiting()
+        await trio.sleep(RIVAL_S)
+        return False
+
+    def _other_holder(self, medium: ResourceId) -> str | None:
+        """The path of another drive of ours that holds `medium`."""
+        drives = self._drives.drives()
+        return next((drive.row.path for drive in drives if drive is not self and drive.holds(medium)), None)
+
+    async def _read(self, found: ResourceId) -> Medium:
         row = await self._context.dss.execute(ReadMedium(found))
         if row is None:
             raise LrsError(
                 errno.ENXIO,
                 f"{self.row.path} holds {found.name}, which the DSS does not know; add that tape or take it out",
             )
+        return row.medium
+
+    async def _adopt_medium(self, found: ResourceId) -> None:
+        medium = await self._read(found)
         # It is here, whether it can be used or not.
-        self._present(row.medium)
+        self._present(medium)
+        self._coming = None
         with self._deadline(Phase.MOUNT):
             root = await self._unit.filesystem.adopt()
             label = await self._filesystem.read_label() if root is not None else None
@@ -99,12 +153,12 @@ class AdoptingDrive(DeviceTask):
         if root is None:
             self.state.become(DeviceStatus.LOADED, trio.current_time())
             return
-        if row.medium.fs_label and label != row.medium.fs_label:
+        if medium.fs_label and label != medium.fs_label:
             raise LabelError(
                 errno.EINVAL,
-                f"{root} bears the label {label!r}, but {found.name} is known by {row.medium.fs_label!r}; unmount it "
+                f"{root} bears the label {label!r}, but {found.name} is known by {medium.fs_label!r}; unmount it "
                 "and look at the tape",
-                {"label mismatch": f"found: {label}, expected: {row.medium.fs_label}"},
+                {"label mismatch": f"found: {label}, expected: {medium.fs_label}"},
             )
         self.root, self.space = root, space
         self.state.volume.measure(space.free)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 import structlog
 
-from lrs_trio.devices.device import DeviceContext
+from lrs_trio.devices.device import DeviceContext, DeviceTask
 from lrs_trio.devices.evidence import CAUSES, Evidence, Verdict
 from lrs_trio.dss.operations import AppendLog, LogEntry
 from lrs_trio.errors import HostError, LabelError, LrsError, OperationError, describe
@@ -24,7 +24,8 @@ class DriveContext(DeviceContext):
 
     `judge` sees to it that what the evidence has proven broken is failed. `put_back` is told of each medium that is in
     no drive any more, with the error that keeps it from being used, if there is one. `logs_moves` tells of a library
-    whether its loads and unloads are ours to log.
+    whether its loads and unloads are ours to log. `drives` are all of them: they have the locks of media in common, for
+    in the DSS those are the daemon's.
     """
 
     evidence: Evidence
@@ -32,6 +33,7 @@ class DriveContext(DeviceContext):
     judge: Callable[[list[Verdict]], Awaitable[None]]
     put_back: Callable[[Medium, LrsError | None], None]
     logs_moves: Callable[[str], bool]
+    drives: Callable[[], Iterable[DeviceTask]]
 
 
 class Blame:

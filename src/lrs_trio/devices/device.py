@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import errno
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import structlog
@@ -32,6 +32,8 @@ from lrs_trio.dss.operations import (
     MediumUpdate,
     UpdateMedia,
 )
+from lrs_trio.dss.processes import process_start_time
+from lrs_trio.dss.recovery import StartTimeOf
 from lrs_trio.errors import LrsError, describe
 from lrs_trio.events import EventKind, Events
 from lrs_trio.model import (
@@ -40,6 +42,7 @@ from lrs_trio.model import (
     Device,
     FsStatus,
     LockOwner,
+    LockType,
     Medium,
     Phase,
     ResourceId,
@@ -55,7 +58,8 @@ log = structlog.get_logger()
 class DeviceContext:
     """What all devices of a family share.
 
-    `changed` is called whenever a device may be able to take work that it could not take before.
+    `changed` is called whenever a device may be able to take work that it could not take before. `start_of` tells when
+    a process of this host started.
     """
 
     settings: FamilySettings
@@ -64,6 +68,7 @@ class DeviceContext:
     volumes: MutableMapping[str, Volume]
     events: Events
     changed: Callable[[], None]
+    start_of: StartTimeOf = field(default=process_start_time, kw_only=True)
 
 
 class NotThereError(LrsError):
@@ -98,7 +103,7 @@ class DeviceTask(ABC):
         self.ended = trio.Event()
         self._filesystem = filesystem
         self._context = context
-        self._ownership = Ownership(row.path, self.state, context.dss, context.owner)
+        self._ownership = Ownership(row.path, self.state, context.dss, context.owner, context.start_of)
         self._adoption = trio.CancelScope()
         self._failure_settled = False
         self.state.on_status = self._tell_status
@@ -128,6 +133,15 @@ class DeviceTask(ABC):
     def awaited(self) -> ResourceId | None:
         """The device or medium whose lock another host has; ``None`` when none is waited for."""
         return self._ownership.awaited
+
+    @property
+    def locks(self) -> Mapping[tuple[LockType, ResourceId], bool]:
+        """What it has locked in the DSS; ``False`` while that is not certain."""
+        return self._ownership.held
+
+    def holds(self, medium: ResourceId) -> bool:
+        """Whether another device of this daemon must leave `medium` alone: it is here, or here is its lock."""
+        return not self.ended.is_set() and (medium == self.medium_id or (LockType.MEDIA, medium) in self.locks)
 
     # What others ask for: plain calls that change the state and ring the bell.
 

@@ -308,6 +308,7 @@ class DriveTask(Carrier):
         with suppress(OSError), self._deadline(Phase.OPEN):
             await self._filesystem.close()
         await self._ownership.give_back()
+        self._coming = None
         if self.state.error is None:
             self.state.become(DeviceStatus.STOPPED, trio.current_time())
             log.info("drive released", device=self.row.path, medium=self.medium.id.name if self.medium else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from typing import ClassVar
@@ -58,8 +59,10 @@ class FixedDevice(DeviceTask):
         with self._deadline(Phase.OPEN):
             await self._filesystem.open(self.identity.path)
         self.state.volume = self._context.volumes.setdefault(self._filesystem.volume, Volume())
-        self.state.become(DeviceStatus.LOADED, trio.current_time())
-        if row.medium.fs_status is not FsStatus.BLANK:
+        # Nothing is promised here before it is known that the medium can be mounted, and how much space there is.
+        if row.medium.fs_status is FsStatus.BLANK:
+            self.state.become(DeviceStatus.LOADED, trio.current_time())
+        else:
             await self._mount()
         log.info("device ready", device=self.row.path, medium=medium.name, status=self.state.status.value)
         self._emit(EventKind.DEVICE_ADDED)
@@ -159,17 +162,22 @@ class FixedDevice(DeviceTask):
 
     async def _leave(self) -> None:
         failed = self.state.error is not None
-        try:
-            with self._deadline(Phase.UNMOUNT):
-                if self.state.status is DeviceStatus.MOUNTED:
-                    await self._filesystem.unmount()
-                    self._emit(EventKind.UNMOUNTED)
-                await self._filesystem.close()
-        except OSError as error:
-            self._emit(EventKind.UNMOUNT_FAILED, errno=error.errno or 0, detail=describe(error))
-            log.error("unmount failed", device=self.row.path, error=describe(error))
+        if self.state.status is DeviceStatus.MOUNTED and await self._let_go(self._filesystem.unmount):
+            self._emit(EventKind.UNMOUNTED)
+        await self._let_go(self._filesystem.close)
         await self._ownership.give_back()
         if not failed:
             self.state.become(DeviceStatus.STOPPED, trio.current_time())
             log.info("device released", device=self.row.path)
         self._emit(EventKind.DEVICE_REMOVED)
+
+    async def _let_go(self, operation: Callable[[], Awaitable[None]]) -> bool:
+        """Do one step of the departure; the next one follows even if it fails."""
+        try:
+            with self._deadline(Phase.UNMOUNT):
+                await operation()
+        except OSError as error:
+            self._emit(EventKind.UNMOUNT_FAILED, errno=error.errno or 0, detail=describe(error))
+            log.error("unmount failed", device=self.row.path, error=describe(error))
+            return False
+        return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 import trio
@@ -12,8 +12,7 @@ import trio
 from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.devices.state import DeviceState
 from lrs_trio.dss.operations import Dss, ReadLocks, ReleaseLock, ReplaceLock, TakeLock
-from lrs_trio.dss.processes import process_start_time
-from lrs_trio.dss.recovery import Standing, standing_of
+from lrs_trio.dss.recovery import Standing, StartTimeOf, standing_of
 from lrs_trio.errors import LrsError, describe
 from lrs_trio.model import Lock, LockOwner, LockType, ResourceId, lock_id
 
@@ -27,7 +26,7 @@ that moves from one host to another, and one small transaction in that time is n
 class Ownership:
     """What keeps the device at `path` from being somebody else's, and `state` true to that."""
 
-    def __init__(self, path: str, state: DeviceState, dss: Dss, owner: LockOwner) -> None:
+    def __init__(self, path: str, state: DeviceState, dss: Dss, owner: LockOwner, start_of: StartTimeOf) -> None:
         self.holder = ""
         """Who has the lock that is waited for."""
         self.awaited: ResourceId | None = None
@@ -35,9 +34,14 @@ class Ownership:
         self._path = path
         self._state = state
         self._owner = owner
-        self._locks = HeldLocks(dss, owner)
+        self._locks = HeldLocks(dss, owner, start_of)
         self._look_now = trio.Event()
         self._looked = trio.Event()
+
+    @property
+    def held(self) -> Mapping[tuple[LockType, ResourceId], bool]:
+        """What is locked on behalf of the device; ``False`` while it is not known whether it is."""
+        return self._locks.held
 
     async def take(self, kind: LockType, resource: ResourceId, waiting: Callable[[], None]) -> bool:
         """Lock `resource`, however long that takes; the result is whether somebody else had it before.
@@ -46,26 +50,34 @@ class Ownership:
         The end of a process of this host is awaited; for another host there is a look now and then.
         """
         waited = False
-        while (holder := await self._locks.take(kind, resource)) is not None:
+        while (holder := await self.try_take(kind, resource)) is not None:
             waited = True
-            self._state.become(DeviceStatus.WAITING, trio.current_time())
-            if str(holder.owner) != self.holder:
-                self.holder = str(holder.owner)
-                log.warning("device waits for a lock", device=self._path, lock=kind.value, holder=self.holder)
-            waiting()
-            self.tell_looked()
-            if holder.owner.host == self._owner.host:
-                self.awaited = None
-                await wait_process_end(holder.owner.pid)
-            else:
-                self.awaited = resource
-                self._look_now, self._looked = trio.Event(), trio.Event()
-                with trio.move_on_after(LOOK_AGAIN_S):
-                    await self._look_now.wait()
+            await self.outlast(holder, resource, waiting)
+        self.outlasted()
+        return waited
+
+    async def outlast(self, holder: Lock, resource: ResourceId, waiting: Callable[[], None]) -> None:
+        """Return when `holder` may have given the lock on `resource` back; it has to be tried then."""
+        self._state.become(DeviceStatus.WAITING, trio.current_time())
+        if str(holder.owner) != self.holder:
+            self.holder = str(holder.owner)
+            log.warning("device waits for a lock", device=self._path, lock=holder.type.value, holder=self.holder)
+        waiting()
+        self.tell_looked()
+        if holder.owner.host == self._owner.host:
+            self.awaited = None
+            await wait_process_end(holder.owner.pid)
+        else:
+            self.awaited = resource
+            self._look_now, self._looked = trio.Event(), trio.Event()
+            with trio.move_on_after(LOOK_AGAIN_S):
+                await self._look_now.wait()
+
+    def outlasted(self) -> None:
+        """Nobody else is waited for any more."""
         self._state.become(DeviceStatus.ADOPTING, trio.current_time())
         self.holder = ""
         self.awaited = None
-        return waited
 
     async def try_take(self, kind: LockType, resource: ResourceId) -> Lock | None:
         """Lock `resource` unless somebody else has, whose row is the result."""
@@ -141,13 +153,18 @@ class Ownership:
 
 
 class HeldLocks:
-    """What `owner` has locked on behalf of one device."""
+    """What `owner` has locked on behalf of one device; `start_of` tells when a process of this host started."""
 
-    def __init__(self, dss: Dss, owner: LockOwner) -> None:
+    def __init__(self, dss: Dss, owner: LockOwner, start_of: StartTimeOf) -> None:
         self._dss = dss
         self._owner = owner
+        self._start_of = start_of
         self._held: dict[tuple[LockType, ResourceId], bool] = {}
+
+    @property
+    def held(self) -> Mapping[tuple[LockType, ResourceId], bool]:
         """Oldest first; ``False`` while it is not known whether an attempt has succeeded."""
+        return self._held
 
     async def take(self, kind: LockType, resource: ResourceId) -> Lock | None:
         """Lock `resource` unless somebody else has, whose row is the result.
@@ -202,7 +219,7 @@ class HeldLocks:
         """`lock` if it is somebody's from whom it cannot be taken over."""
         if lock is None or lock.owner == self._owner:
             return None
-        standing = standing_of(lock, self._owner, process_start_time)
+        standing = standing_of(lock, self._owner, self._start_of)
         return lock if standing in (Standing.FOREIGN, Standing.LIVING) else None
 
     async def _try(self, kind: LockType, resource: ResourceId) -> Lock | None:

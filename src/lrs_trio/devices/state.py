@@ -19,6 +19,7 @@ from lrs_trio.devices.to_sync import SyncGroup, ToSyncSet
 from lrs_trio.devices.volume import Volume
 from lrs_trio.errors import LrsError
 from lrs_trio.model import Medium, RequestKind, ResourceId
+from lrs_trio.ordered import OrderedSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,8 @@ class DeviceState:
     present: ResourceId | None = None
     """The medium that is in the device now; what is scheduled may be about another one."""
     scheduled: deque[Action] = field(default_factory=deque)
-    grants: set[Grant] = field(default_factory=set)
+    grants: OrderedSet[Grant] = field(default_factory=OrderedSet)
+    """Oldest first."""
     syncing: SyncGroup | None = None
     formatting: FormatJob | None = None
     unsettled: int = 0

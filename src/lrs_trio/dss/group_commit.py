@@ -103,6 +103,11 @@ class GroupCommit:
         return self._unavailable_since
 
     @property
+    def waiting(self) -> int:
+        """Operations that have no outcome yet."""
+        return len(self._waiters)
+
+    @property
     def blockades(self) -> tuple[Blockade, ...]:
         """The locks of others that operations wait for now, by their keys."""
         found: dict[str, Blockade] = {}

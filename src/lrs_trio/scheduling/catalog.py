@@ -12,7 +12,7 @@ import trio
 
 from lrs_trio.dss.operations import Dss, MediumRow, ReadMedia, ReadMedium
 from lrs_trio.dss.processes import process_start_time
-from lrs_trio.dss.recovery import Standing, standing_of
+from lrs_trio.dss.recovery import Standing, StartTimeOf, standing_of
 from lrs_trio.errors import LrsError, MediumMissingError, describe
 from lrs_trio.model import AdmStatus, Family, Lock, LockOwner, Medium, ResourceId
 
@@ -40,13 +40,24 @@ class Shelved:
 
 
 class Catalog:
-    """What is known of the media of `family`; a look is repeated when it is older than `recheck_s` seconds."""
+    """What is known of the media of `family`; a look is repeated when it is older than `recheck_s` seconds.
 
-    def __init__(self, family: Family, dss: Dss, owner: LockOwner, recheck_s: float) -> None:
+    `start_of` tells when a process of this host started.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        dss: Dss,
+        owner: LockOwner,
+        recheck_s: float,
+        start_of: StartTimeOf = process_start_time,
+    ) -> None:
         self._family = family
         self._dss = dss
         self._owner = owner
         self._recheck_s = recheck_s
+        self._start_of = start_of
         self._rows: dict[ResourceId, Shelved] = {}
         self._expires = -inf
         self.looks = 0
@@ -141,7 +152,7 @@ class Catalog:
     def _refusal(self, medium: ResourceId, lock: Lock | None) -> LrsError | None:
         if lock is None or lock.owner == self._owner:
             return None
-        standing = standing_of(lock, self._owner, process_start_time)
+        standing = standing_of(lock, self._owner, self._start_of)
         if standing in (Standing.FOREIGN, Standing.LIVING):
             return LrsError(errno.EALREADY, f"{medium}: is in use by {lock.owner}")
         return None

@@ -9,6 +9,7 @@ from typing import Protocol
 from lrs_trio.devices.departure import Outbox
 from lrs_trio.devices.grant import Grant, GrantState
 from lrs_trio.model import RequestKind, ResourceId
+from lrs_trio.ordered import OrderedSet
 
 
 class Withdrawable(Protocol):
@@ -61,7 +62,7 @@ class Client:
         self.outbox = outbox
         self.pid = pid
         self.uid = uid
-        self.waiting: set[Withdrawable] = set()
+        self.waiting = OrderedSet[Withdrawable]()
         self.holdings = Holdings()
 
     def __str__(self) -> str:

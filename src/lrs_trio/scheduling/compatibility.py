@@ -44,7 +44,7 @@ def _drive_types(medium_model: str | None, settings: TapeSettings) -> tuple[str,
 
 
 def _distinct(names: Iterable[str | None]) -> list[str | None]:
-    return sorted(set(names), key=lambda name: name or "")
+    return sorted(set(names), key=lambda name: (name is not None, name or ""))
 
 
 def _named(model: str | None) -> str:

@@ -18,9 +18,12 @@ import trio
 from lrs_trio.devices.device import DeviceContext, DeviceTask
 from lrs_trio.devices.volume import Volume
 from lrs_trio.dss.operations import Dss
+from lrs_trio.dss.processes import process_start_time
+from lrs_trio.dss.recovery import StartTimeOf
 from lrs_trio.errors import LrsError, describe
 from lrs_trio.events import EventKind, Events
 from lrs_trio.model import Family, LockOwner, RequestKind, ResourceId
+from lrs_trio.ordered import OrderedSet
 from lrs_trio.scheduling.placement import Never, Placed, Waits
 from lrs_trio.scheduling.queue import RequestQueue
 from lrs_trio.scheduling.recheck import Recheck
@@ -65,6 +68,7 @@ class FamilyScheduler:
         events: Events,
         recheck_s: float,
         wall_clock: Callable[[], float] = time.time,
+        start_of: StartTimeOf = process_start_time,
         on_settings: Callable[[FamilySettings], None] | None = None,
     ) -> None:
         """Make the scheduler of `family`; `run` starts it.
@@ -78,12 +82,13 @@ class FamilyScheduler:
             events: where everything that happens is told.
             recheck_s: how old may be what is known of a medium when it is granted, in seconds.
             wall_clock: seconds since the epoch, as the DSS records them.
+            start_of: when a process of this host started.
             on_settings: called with the new settings when they change.
         """
         self.family = family
         self.settings = settings
         self.queue = RequestQueue(_by_arrival(settings))
-        self.live: set[FamilyRequest] = set()
+        self.live = OrderedSet[FamilyRequest]()
         self.draining = False
         # A volume is forgotten when no device and no grant has anything to do with it.
         self.volumes: MutableMapping[str, Volume] = WeakValueDictionary()
@@ -98,7 +103,7 @@ class FamilyScheduler:
         self._recheck = Recheck(dss, owner, recheck_s, wall_clock)
         self._on_settings = on_settings
         devices: dict[ResourceId, DeviceTask] = {}
-        context = DeviceContext(settings, dss, owner, self.volumes, events, self.look)
+        context = DeviceContext(settings, dss, owner, self.volumes, events, self.look, start_of=start_of)
         self._around = Surroundings(context, devices, self._recheck, lambda: self.settings, self._replan)
         self.supply = make_supply(self._around)
         self._roster = Roster(family, devices, self.supply, context, self._replan, self._look_anew)
@@ -375,11 +380,11 @@ class FamilyScheduler:
 
     def _replan(self, device: DeviceTask) -> None:
         """Let the requests that were promised this device, and not yet answered, be decided anew."""
-        promised = {
+        promised = [
             request
             for request in self.live
             if isinstance(request, Allocation) and any(grant.device is device for grant in request.grants)
-        }
+        ]
         for allocation in sorted(promised, key=lambda request: request.serial):
             allocation.replan()
         for request in tuple(self.live):

@@ -68,7 +68,7 @@ class LibrarySupply:
         self._in_favour: RequestKind | None = None
         self._favoured: set[RequestKind] = set()
         """Which kinds have had all drives in vain since something last went on."""
-        self.catalog = Catalog(family, context.dss, context.owner, recheck_s)
+        self.catalog = Catalog(family, context.dss, context.owner, recheck_s, context.start_of)
         self.suspicions = Suspicions(family, around, self.catalog)
         self._gaps: frozenset[str] = frozenset()
         self._shelf: Mapping[ResourceId, ShelfMedium] = {}
@@ -81,6 +81,7 @@ class LibrarySupply:
             judge=self.suspicions.judge,
             put_back=self._put_back,
             logs_moves=logs_moves,
+            drives=lambda: self.drives,
         )
 
     @property

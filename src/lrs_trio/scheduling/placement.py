@@ -214,6 +214,9 @@ def _place_write(
     whole = None not in _assign(served, wanted, _Fit(_free, whole=True, first=first_fit))
     if request.no_split and not whole:
         return Never(LrsError(errno.ENOSPC, "no medium in a usable device has room for all of this write"))
+    # What would not fit if nothing else went on need not wait for anything to end.
+    if not whole and None in _assign(served, wanted, _Fit(_free, whole=False, first=first_fit)):
+        return Never(LrsError(errno.ENOSPC, "not enough media in usable devices have room for a part of this write"))
     open_now = [[offer for offer in candidates if offer.open_to(RequestKind.WRITE)] for candidates in served]
     takes = _assign(open_now, wanted, _Fit(_available, whole=whole, first=first_fit))
     chosen = tuple(take for take in takes if take is not None)
@@ -419,9 +422,12 @@ class _Fit:
         """The least busy device first, then the best fit; of parts, the largest."""
         free = [offer for offer in candidates if self.room(offer) > 0]
         fits = [offer for offer in free if self.room(offer) >= wanted.size]
-        if not fits and not self.whole:
-            return sorted(free, key=lambda offer: -self.room(offer))
-        return sorted(fits, key=lambda offer: (offer.load, 0 if self.first else self.room(offer)))
+        best = sorted(fits, key=lambda offer: (offer.load, 0 if self.first else self.room(offer)))
+        if self.whole:
+            return best
+        # Those that fit may all be needed for other slots.
+        parts = [offer for offer in free if self.room(offer) < wanted.size]
+        return best + sorted(parts, key=lambda offer: -self.room(offer))
 
 
 def _assign(candidates: Sequence[Sequence[Offer]], wanted: Sequence[WriteMedium], fit: _Fit) -> list[OfferTake | None]:

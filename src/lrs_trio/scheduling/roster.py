@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 import structlog
 import trio
@@ -11,6 +12,7 @@ import trio
 from lrs_trio.devices.device import DeviceContext, DeviceTask
 from lrs_trio.devices.grant import GrantState
 from lrs_trio.devices.life import DeviceStatus
+from lrs_trio.devices.volume import Volume
 from lrs_trio.dss.operations import ReadDevice, ReadDevices, ReadMedium
 from lrs_trio.errors import LrsError
 from lrs_trio.events import EventKind
@@ -48,6 +50,8 @@ class Roster:
         self._replan = replan
         self._changed = changed
         self._stopping = False
+        # Of the devices that are being added; each stays as long as somebody has it or waits for it.
+        self._adding: WeakValueDictionary[ResourceId, trio.Lock] = WeakValueDictionary()
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start every unlocked device of this host; those that hang are not waited for and join when they are ready."""
@@ -117,10 +121,12 @@ class Roster:
             LrsError: ENXIO if the DSS has no such unlocked device of this host; EALREADY while another host has
                 it locked, for which only a device that was known before goes on waiting; else why it is refused.
         """
-        row = await self._context.dss.execute(ReadDevice(resource))
-        host = self._context.owner.host
-        if row is None or row.device.host != host or row.device.adm_status is not AdmStatus.UNLOCKED:
-            raise LrsError(errno.ENXIO, f"{resource}: the DSS knows no unlocked device of this name on host {host}")
+        # One after the other: two who wait for the end of the same task would both start another one.
+        async with self._adding.setdefault(resource, trio.Lock()):
+            await self._add_alone(resource, nursery)
+
+    async def _add_alone(self, resource: ResourceId, nursery: trio.Nursery) -> None:
+        row = await self._read_unlocked(resource)
         known = self.devices.get(resource)
         if known is not None:
             await known.look_again()
@@ -129,8 +135,10 @@ class Roster:
             if known.awaited is not None:
                 raise _waits_elsewhere(known)
             await self._end(known)
+            # It may have been locked meanwhile.
+            row = await self._read_unlocked(resource)
         await self._supply.device_added(resource)
-        device = await self._start_one(row.device, nursery)
+        device = await self._start_one(row, nursery)
         if device.state.error is not None:
             # One that was known before stays, with the reason and with what is in it.
             if known is None:
@@ -141,6 +149,13 @@ class Roster:
             if known is None:
                 await self._end(device)
             raise refusal
+
+    async def _read_unlocked(self, resource: ResourceId) -> Device:
+        row = await self._context.dss.execute(ReadDevice(resource))
+        host = self._context.owner.host
+        if row is None or row.device.host != host or row.device.adm_status is not AdmStatus.UNLOCKED:
+            raise LrsError(errno.ENXIO, f"{resource}: the DSS knows no unlocked device of this name on host {host}")
+        return row.device
 
     async def _lock(self, resource: ResourceId) -> None:
         """Take a device out of service once its ongoing I/O and syncs have ended; unknown ones are out already."""
@@ -165,6 +180,8 @@ class Roster:
         await device.ended.wait()
         if self.devices.get(device.id) is device:
             del self.devices[device.id]
+            # Whoever remembers the device is not to keep its volume: a next one there measures anew.
+            device.state.volume = Volume()
         self._changed()
 
     async def _update_medium(self, resource: ResourceId) -> None:

@@ -73,9 +73,10 @@ class Suspicions:
             if verdict.resource in unlocked:
                 await self.forget(verdict.resource, is_drive=verdict.is_drive)
 
-    def media(self) -> set[ResourceId]:
+    def media(self) -> list[ResourceId]:
+        """The media that anything is held against, by their names."""
         failed = (verdict.resource for verdict in self.evidence.failed_resources() if not verdict.is_drive)
-        return {medium for _, medium in self.evidence.barred()} | set(failed)
+        return sorted({*failed, *(medium for _, medium in self.evidence.barred())})
 
     def _is_held_against(self, resource: ResourceId, *, is_drive: bool) -> bool:
         """Whether anything is."""

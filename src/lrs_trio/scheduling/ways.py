@@ -117,7 +117,7 @@ class Ways:
             for home, (_, drive) in zip(homes, found, strict=True)
             if home is not None and home is not drive and not self.is_foreign(home)
         ]
-        drives = {drive for _, drive in found} | {home for home in homes if home is not None}
+        drives = [drive for _, drive in found] + [home for home in homes if home is not None]
         media: list[Claim] = [MediumClaim(self._stock, medium.id) for medium, _ in found]
         return Waits((*_all_of(*drives).values(), *media), unload=tuple(drive.device for drive in moved))
 
