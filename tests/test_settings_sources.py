@@ -341,7 +341,7 @@ REFUSED = [
     ("log.level", "'loud'", "debug, verbose, info, warning, error or off"),
     ("log.format", "'xml'", "console, json or phobos"),
     ("log.syslog", "'yes'", "true or false"),
-    ("log.events", "'events.jsonl'", "an absolute path, or empty for no such file"),
+    ("events.trace", "'trace.gz'", "an absolute path, or empty for no such file"),
 ]
 
 
@@ -386,7 +386,7 @@ def test_a_value_of_another_type_is_refused(file: Path, key: str, value: str, sh
 @pytest.mark.parametrize(
     ("key", "table", "known"),
     [
-        ("nonsense", "the settings", "host, server, dss, families, libraries, drain, log"),
+        ("nonsense", "the settings", "host, server, dss, families, libraries, drain, log, events"),
         ("drain.deadline", "drain", "deadline_s, report_s"),
         ("families.rados_pool", "families", "dir, tape"),
         ("families.dir.sync.size", "families.dir.sync", "time_ms, requests, bytes"),
@@ -522,7 +522,7 @@ def test_the_default_file_says_every_key_and_changes_nothing(file: Path) -> None
     said, examples = (leaves(tomllib.loads(path.read_text())) for path in (default, file))
     named = ("libraries.", "families.tape.fair_share.", "families.tape.drive_types.", "families.tape.tape_types.")
     without_default = {key for key in examples - said if not key.startswith(named)}
-    assert without_default == {"host", "server.socket_group", "server.lock_file", "log.events"}
+    assert without_default == {"host", "server.socket_group", "server.lock_file", "events.trace"}
     settings = load_settings(file, {})
     assert examples == leaves(settings.model_dump())
     assert {key.lower() for key in examples} == {key.lower() for key in leaves(NAMED.model_dump())}

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-EVENTS_VERSION = 1
+EVENTS_VERSION = 2
 """Version of the kinds' names and of the fields' meanings, for whoever writes events down."""
 
 
@@ -75,6 +75,7 @@ class EventKind(Enum):
     """The last event of a device's life here, however it ended."""
 
     CONNECTION_OPENED = "connection.opened"
+    """`serial` is the number of the connection, in this and in the next two."""
     CONNECTION_CLOSED = "connection.closed"
     PROTOCOL_ERROR = "connection.protocol_error"
     """A peer sent what is not the protocol; `detail` says what."""
@@ -90,7 +91,8 @@ class Event:
     `time` is in seconds of the hub's clock. `size` is in bytes, negative for deletions. `errno` is
     positive. `family` is a label, `device` and `medium` are names, `request` is a request's type in
     capitals (``WRITE``, ``RELEASE``, ``PING``...), `client` names a connection to a person, `serial` is the
-    number of a request, the same in all that is told of it.
+    number of a request (or of a connection, where that is what the event is about), the same in all that is told
+    of it.
     """
 
     time: float
@@ -110,11 +112,14 @@ class Event:
 class Events:
     """Hands every event to all subscribers, in the order of their subscription.
 
-    `now` gives the time of an event, in seconds; the daemon passes its only clock.
+    `now` gives the time of an event, in seconds; the daemon passes its only clock. `on_message` is for a recorder,
+    and set before the first connection comes: it is called with the number of a connection and each message of it,
+    a request that has come or a response that leaves. Without a recorder, nothing is done for it.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
+        self.now = now
+        self.on_message: Callable[[int, object], None] | None = None
         self._subscribers: tuple[Callable[[Event], None], ...] = ()
 
     def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
@@ -149,6 +154,6 @@ class Events:
         """Tell the subscribers that `kind` has happened now."""
         if not self._subscribers:
             return
-        event = Event(self._now(), kind, family, device, medium, request, client, size, count, errno, detail, serial)
+        event = Event(self.now(), kind, family, device, medium, request, client, size, count, errno, detail, serial)
         for subscriber in self._subscribers:
             subscriber(event)

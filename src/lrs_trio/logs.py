@@ -46,19 +46,24 @@ _SYSLOG_PRIORITIES: Final = {
 }
 
 
-def configure_logging(level: LogLevel, format: LogFormat, stream: TextIO, *, to_syslog: bool = False) -> None:
+_WALL_CLOCK: Final[Processor] = structlog.processors.TimeStamper(fmt="iso", utc=True)
+
+
+def configure_logging(
+    level: LogLevel, format: LogFormat, stream: TextIO, *, to_syslog: bool = False, stamp: Processor = _WALL_CLOCK
+) -> None:
     """Send all log lines of at least `level` to `stream`, or to syslog.
 
-    Times are UTC, in the phobos format local; lines for syslog have none, it adds its own. The console format has
-    colours only on a terminal; the json format is one object per line; the phobos format is that of phobosd, the
-    key-value pairs after the event. Lines of libraries that use the standard `logging` go the same way, from warnings
-    up. To be called once, before the first line: a logger that has been used keeps what it found, which makes a line
-    below `level` nearly free.
+    Times are UTC unless `stamp` gives others, in the phobos format local; lines for syslog have none, it adds its
+    own. The console format has colours only on a terminal; the json format is one object per line; the phobos
+    format is that of phobosd, the key-value pairs after the event. Lines of libraries that use the standard
+    `logging` go the same way, from warnings up. To be called once, before the first line: a logger that has been
+    used keeps what it found, which makes a line below `level` nearly free.
     """
     threshold = _THRESHOLDS[level]
     common: list[Processor] = [_clip, structlog.processors.add_log_level]
     if format != "phobos" and not to_syslog:
-        common.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
+        common.append(stamp)
     final: list[Processor]
     match format:
         case "json":

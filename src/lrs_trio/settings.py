@@ -483,10 +483,14 @@ class LogSettings(Table):
     syslog: Switch = Field(default=False, description=_SWITCH_ALLOWED)
     """Whether the lines go to syslog instead of the standard error."""
 
-    events: Annotated[Path | None, BeforeValidator(_optional_path)] = Field(
+
+class EventsSettings(Table):
+    """What becomes of all that happens in the daemon."""
+
+    trace: Annotated[Path | None, BeforeValidator(_optional_path)] = Field(
         default=None, description="an absolute path, or empty for no such file"
     )
-    """Where everything that happens is recorded, one JSON object a line, for `lrs timeline` and others."""
+    """Where it is written down, for `lrs timeline`, `lrs simulate --replay` and others; see docs/trace.md."""
 
 
 def short_host_name() -> str:
@@ -509,6 +513,7 @@ class Settings(Table):
     libraries: dict[str, LibrarySettings] = Field(default={}, description="a table for each library, by its name")
     drain: DrainSettings = DrainSettings()
     log: LogSettings = LogSettings()
+    events: EventsSettings = EventsSettings()
 
 
 def without_password(url: str) -> str:

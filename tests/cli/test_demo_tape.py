@@ -39,10 +39,11 @@ from lrs_trio.dss.sqlite import SqliteHome
 from lrs_trio.errors import LrsError
 from lrs_trio.events import Event, EventKind
 from lrs_trio.model import AdmStatus, Device, Family, FsType, LockOwner, LockType, Medium, ResourceId
-from lrs_trio.observe.recording import Header, Recording
+from lrs_trio.observe.recording import Recording
 from lrs_trio.observe.replay import build_timeline
 from lrs_trio.observe.timeline import DeviceLife, Interval, State
 from lrs_trio.observe.timeline import Outcome as RequestOutcome
+from lrs_trio.observe.tracefile import Header
 from lrs_trio.storage.elements import Element, ElementKind
 from lrs_trio.storage.space import FullThreshold
 from lrs_trio.storage.virtual.content import content_of
@@ -230,7 +231,7 @@ def a_record(*more: Event, drives: int = 8) -> Record:
         for time, status in ((0, "adopting"), (1, "empty"), (9, "stopped"))
         for number in range(1, drives + 1)
     ]
-    recording = Recording(Header("host", 1, 0.0, 0.0), (*events, *more))
+    recording = Recording(Header("host", 1, 0.0, 0.0, "1.2.3"), (*events, *more))
     timeline = build_timeline(recording.events, 0.0)
     return Record(recording, timeline, timeline)
 

@@ -13,7 +13,7 @@ from tests.observe.samples import PlayedTapeSite, write_recording
 
 @pytest.fixture
 def recording(tmp_path: Path) -> Path:
-    path = tmp_path / "events.jsonl"
+    path = tmp_path / "trace.gz"
     write_recording(path, PlayedTapeSite(requests=40, death_s=300).events())
     return path
 
@@ -78,7 +78,7 @@ def test_other_files_are_refused_and_none_is_overwritten(recording: Path, tmp_pa
     other.write_text("something else\n")
     done = lrs("timeline", other)
     assert done.returncode == errno.EINVAL
-    assert "is not a recording" in done.stderr
+    assert "is not a trace" in done.stderr
     before = recording.read_bytes()
     renamed = recording.rename(tmp_path / "events.html")
     done = lrs("timeline", renamed)

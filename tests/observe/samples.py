@@ -12,6 +12,7 @@ import trio
 
 from lrs_trio.events import Event, EventKind, Events
 from lrs_trio.observe.recording import Recorder
+from lrs_trio.wire.plain import plain_message
 
 START = 1000.0
 """The clock of a daemon begins anywhere."""
@@ -219,7 +220,7 @@ def write_recording(path: Path, events: Sequence[Event], *, wall_clock: float = 
     async def write() -> None:
         now = START
         source = Events(lambda: now)
-        recorder = Recorder(path, source, host="silo1", started=START, wall_clock=lambda: wall_clock)
+        recorder = Recorder(path, source, plain_message, host="silo1", started=START, wall_clock=lambda: wall_clock)
         for event in events:
             now = event.time
             fields = {name: getattr(event, name) for name in Event.__slots__ if name not in ("time", "kind")}

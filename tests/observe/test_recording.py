@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import AsyncIterator
@@ -15,26 +14,42 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked, wait_all_threads_completed
 
-from lrs_trio.errors import LrsError
-from lrs_trio.events import EVENTS_VERSION, Event, EventKind, Events
+from lrs_trio import __version__
+from lrs_trio.events import Event, EventKind, Events
+from lrs_trio.model import Device, Family, ResourceId
 from lrs_trio.observe import recording
-from lrs_trio.observe.recording import FLUSH_S, Header, Recorder, read_recording
+from lrs_trio.observe.inventory import Inventory
+from lrs_trio.observe.recording import FLUSH_S, Recorder, read_recording
+from lrs_trio.observe.tracefile import SAID_BY_MESSAGES, Header, Line, TraceReader
+from lrs_trio.settings import Settings
 from tests.observe.samples import write_recording
 
 EPOCH = 1_795_000_000.5
+DRIVE = Device(ResourceId(Family.TAPE, "1013005381", "legacy"), "silo1", "/dev/sg3")
 
 
 class Scene:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.events = Events(trio.current_time)
-        self.recorder = Recorder(path, self.events, host="silo1", started=trio.current_time(), wall_clock=lambda: EPOCH)
+        self.recorder = Recorder(
+            path,
+            self.events,
+            lambda message: {"kind": "request", "said": message},
+            host="silo1",
+            started=trio.current_time(),
+            wall_clock=lambda: EPOCH,
+        )
 
     def emit(self, detail: str = "empty") -> None:
         self.events.emit(EventKind.DEVICE_STATUS, family="tape", device="d1", detail=detail)
 
-    def lines(self) -> list[bytes]:
-        return self.path.read_bytes().splitlines() if self.path.exists() else []
+    def tell(self, connection: int, message: str) -> None:
+        self.recorder.note_message(connection, message)
+
+    def lines(self) -> list[Line]:
+        """All but the header."""
+        return list(TraceReader(self.path))
 
 
 @asynccontextmanager
@@ -64,16 +79,40 @@ async def test_what_is_told_is_read_back(tmp_path: Path, mock_clock: MockClock) 
             EventKind.ALLOCATION_REFUSED, request="WRITE", client="client 1", size=-5, count=2, errno=28, serial=77
         )
     read = read_recording(scene.path)
-    assert read.header == Header("silo1", os.getpid(), 3.25, EPOCH)
+    assert read.header == Header("silo1", os.getpid(), 3.25, EPOCH, __version__)
     assert read.events == tuple(seen)
     assert [event.time for event in seen] == [3.25, 3.375]
+
+
+async def test_messages_and_inventory_stand_between_the_events(tmp_path: Path, mock_clock: MockClock) -> None:
+    async with recording_to(tmp_path / "events") as scene:
+        scene.recorder.note_inventory(Inventory(Settings(), (), ()))
+        scene.tell(7, "hello")
+        scene.recorder.note_resource(DRIVE)
+        mock_clock.jump(0.5)
+        scene.emit()
+        scene.tell(8, "good bye")
+    settings, hello, added, event, bye = scene.lines()
+    assert settings.kind == "inventory.settings"
+    assert hello.values == {"time": 0.0, "connection": 7, "kind": "request", "said": "hello"}
+    assert (added.kind, added.values["device"]["path"]) == ("inventory.device", "/dev/sg3")
+    assert event.kind == "device.status"
+    assert (bye.time, bye.values["connection"]) == (0.5, 8)
+    assert [event.kind for event in read_recording(scene.path).events] == [EventKind.DEVICE_STATUS]
+
+
+async def test_what_requests_say_themselves_is_not_said_again(tmp_path: Path, mock_clock: MockClock) -> None:
+    async with recording_to(tmp_path / "events") as scene:
+        for kind in EventKind:
+            scene.events.emit(kind)
+    assert {line.kind for line in scene.lines()} == {kind.value for kind in EventKind if kind not in SAID_BY_MESSAGES}
 
 
 EVENTS = st.lists(
     st.builds(
         Event,
         time=st.integers(0, 10**9).map(lambda thousandths: thousandths / 1000),
-        kind=st.sampled_from(EventKind),
+        kind=st.sampled_from([kind for kind in EventKind if kind not in SAID_BY_MESSAGES]),
         family=st.text(),
         device=st.text(),
         medium=st.text(),
@@ -101,9 +140,8 @@ def test_every_event_survives(events: list[Event]) -> None:
 async def test_only_what_is_not_empty_is_written(tmp_path: Path, mock_clock: MockClock) -> None:
     async with recording_to(tmp_path / "events") as scene:
         scene.emit()
-    header, line = map(json.loads, scene.lines())
-    assert header["version"] == EVENTS_VERSION
-    assert line == {"time": 0.0, "kind": "device.status", "family": "tape", "device": "d1", "detail": "empty"}
+    (line,) = scene.lines()
+    assert line.values == {"time": 0.0, "kind": "device.status", "family": "tape", "device": "d1", "detail": "empty"}
 
 
 async def test_events_are_in_the_file_a_second_later(tmp_path: Path, mock_clock: MockClock) -> None:
@@ -112,10 +150,10 @@ async def test_events_are_in_the_file_a_second_later(tmp_path: Path, mock_clock:
         scene.emit()
         scene.emit("loading")
         await settled()
-        assert len(scene.lines()) == 1
+        assert len(scene.lines()) == 0
         mock_clock.jump(FLUSH_S)
         await settled()
-        assert len(scene.lines()) == 3
+        assert len(scene.lines()) == 2
 
 
 async def test_an_idle_daemon_is_not_woken(tmp_path: Path, mock_clock: MockClock) -> None:
@@ -123,7 +161,7 @@ async def test_an_idle_daemon_is_not_woken(tmp_path: Path, mock_clock: MockClock
         return trio.lowlevel.current_statistics().seconds_to_next_deadline
 
     async with recording_to(tmp_path / "events") as scene:
-        for lines in (1, 2):
+        for lines in (0, 1):
             await settled()
             assert len(scene.lines()) == lines
             assert next_wake() == math.inf
@@ -159,6 +197,7 @@ async def test_a_disk_that_is_too_slow_ends_the_recording_without_a_hole(
             scene.emit(str(number))
         await scene.recorder.run()
         scene.emit("late")
+        scene.tell(1, "late")
     assert [event.detail for event in read_recording(scene.path).events] == ["0", "1", "2"]
     assert [line["error"] for line in logs] == ["the disk does not keep up"]
 
@@ -190,50 +229,3 @@ async def test_the_recording_of_the_run_before_is_kept(tmp_path: Path, mock_cloc
     kept = [read_recording(tmp_path / name).events[0].detail for name in ("events", "events.1")]
     assert kept == ["third", "second"]
     assert len(list(tmp_path.iterdir())) == 2
-
-
-HEADER = b'{"format":"lrs-trio events","version":1,"host":"h","pid":1,"time":5.0,"wall_clock":9.0}\n'
-LINE = b'{"time":6.0,"kind":"io.begun","serial":3}\n'
-
-
-def written(tmp_path: Path, content: bytes) -> Path:
-    path = tmp_path / "events"
-    path.write_bytes(content)
-    return path
-
-
-@pytest.mark.parametrize("cut", range(len(LINE)))
-def test_a_torn_last_line_is_left_out(tmp_path: Path, cut: int) -> None:
-    read = read_recording(written(tmp_path, HEADER + LINE + LINE[:cut]))
-    assert read.events == (Event(6.0, EventKind.IO_BEGUN, serial=3),)
-
-
-def test_what_a_newer_daemon_tells_besides_is_left_out(tmp_path: Path) -> None:
-    newer = b'{"time":6.0,"kind":"medium.dreamt"}\n{"time":6.0,"kind":"io.begun","serial":3,"mood":1,"size":"big"}\n'
-    assert read_recording(written(tmp_path, HEADER + newer)).events == (Event(6.0, EventKind.IO_BEGUN, serial=3),)
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"", "is not a recording"),
-        (HEADER[:-1], "is not a recording"),
-        (b"root:x:0:0\n", "is not a recording"),
-        (b"[" * 100_000 + b"\n", "is not a recording"),
-        (b"\x80\xff\n", "is not a recording"),
-        (b"[1]\n", "is not a recording"),
-        (LINE, "is not a recording"),
-        (HEADER.replace(b'"version":1', b'"version":2'), "is of version 2"),
-        (HEADER.replace(b'"pid":1', b'"pid":null'), "line 1 "),
-        (HEADER.replace(b"9.0", b"1e300"), "line 1 "),
-        (HEADER + b"{}\n" + LINE, "line 2 "),
-        (HEADER + LINE + b'{"time":true,"kind":"io.begun"}\n', "line 3 "),
-        (HEADER + b'{"time":NaN,"kind":"io.begun"}\n', "line 2 "),
-        (HEADER + b'{"time":1,"kind":"io.be\n' + LINE, "line 2 "),
-    ],
-)
-def test_other_files_are_refused(tmp_path: Path, content: bytes, said: str) -> None:
-    path = written(tmp_path, content)
-    with pytest.raises(LrsError, match=said) as refused:
-        read_recording(path)
-    assert str(path) in str(refused.value)

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 def timeline(recording: Path, output: Path | None, begin: float | None, end: float | None, as_json: bool) -> None:
     """Draw what every device did all the time, and how the requests fared.
 
-    RECORDING is what a daemon writes whose settings say log.events. The picture is one HTML file that any browser
-    shows, without a network; it lies beside the recording unless --output says where. What is printed is how the
-    time of each device was divided. The recording of a daemon that is running may be drawn at any time; it grows until
-    the daemon ends.
+    RECORDING is the trace that a daemon writes whose settings say events.trace. The picture is one HTML file that any
+    browser shows, without a network; it lies beside the recording unless --output says where. What is printed is how
+    the time of each device was divided. The recording of a daemon that is running may be drawn at any time; it grows
+    until the daemon ends.
     """
     from lrs_trio.observe.recording import read_recording
     from lrs_trio.observe.replay import build_timeline

@@ -1,28 +1,26 @@
-"""Everything that happens in the daemon, written to a file and read back.
-
-A recording is text: a header, then one JSON object for each event with those of its fields that are not
-empty. Times are seconds of the daemon's clock; the header says what time it was when that clock was read.
-"""
+"""Everything that happens in the daemon, written to a trace while it happens, and its events read back."""
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from io import BufferedWriter
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
 import trio
 
-from lrs_trio.errors import LrsError, describe
-from lrs_trio.events import EVENTS_VERSION, Event, EventKind, Events
+from lrs_trio import __version__
+from lrs_trio.errors import describe
+from lrs_trio.events import Event, Events
+from lrs_trio.model import Device, Medium
+from lrs_trio.observe.inventory import Inventory
+from lrs_trio.observe.tracefile import SAID_BY_MESSAGES, Header, TraceReader, TraceWriter, event_of
 
 log = structlog.get_logger()
 
@@ -33,54 +31,48 @@ LAST_FLUSH_S: Final = 5.0
 """How long the end of the daemon waits for the disk."""
 
 MOST_WAITING: Final = 100_000
-"""Events that wait to be written; a disk that leaves more behind is too slow for a recording."""
-
-LATEST_S: Final = 1e11
-"""No clock shows more seconds: it would not be a date."""
-
-_FORMAT: Final = "lrs-trio events"
-_FIELDS: Final = tuple((field.name, field.default) for field in fields(Event)[2:])
-_KINDS: Final = {kind.value: kind for kind in EventKind}
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """Where a recording comes from: at `wall_clock` seconds of the epoch the daemon's clock showed `time`."""
-
-    host: str
-    pid: int
-    time: float
-    wall_clock: float
+"""Events and messages that wait to be written; a disk that leaves more behind is too slow for a trace."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One run of a daemon, as far as it was recorded."""
+    """What happened in one run of a daemon, as far as it was recorded."""
 
     header: Header
     events: tuple[Event, ...]
 
 
 class Recorder:
-    """Writes all events from now on to the file at `path`, which `run` does as long as it runs.
+    """Writes all events from now on to the trace at `path`, and what it is told; `run` does that as long as it runs.
 
-    `started` is the time of the events' clock now. What an earlier run has left there is kept beside it, with
-    ``.1`` after its name. A file that cannot be written costs a warning and the recording, nothing else.
+    `plain` makes plain values of a message. `started` is the time of the events' clock now. What an earlier run has
+    left there is kept beside it, with ``.1`` after its name. A file that cannot be written costs a warning and the
+    trace, nothing else.
     """
 
     def __init__(
-        self, path: Path, events: Events, *, host: str, started: float, wall_clock: Callable[[], float] = time.time
+        self,
+        path: Path,
+        events: Events,
+        plain: Callable[[object], Mapping[str, object]],
+        *,
+        host: str,
+        started: float,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._path = path
-        self._header = Header(host, os.getpid(), started, wall_clock())
-        # The thread that writes takes from the left what is added on the right; neither needs a lock for that.
-        self._waiting: deque[Event] = deque()
+        self._now = events.now
+        self._plain = plain
+        self._header = Header(host, os.getpid(), started, wall_clock(), __version__)
+        # What waits is how it is written: the work is the thread's. It takes from the left what is added on the
+        # right; neither needs a lock for that.
+        self._waiting: deque[Callable[[TraceWriter], None]] = deque()
         self._news = trio.Event()
         self._taking = True
         self._writable = True
-        self._file: BufferedWriter | None = None
+        self._trace: tuple[BufferedWriter, TraceWriter] | None = None
         self._disk = trio.CapacityLimiter(1)
-        self._unsubscribe = events.subscribe(self._note)
+        self._unsubscribe = events.subscribe(self._note_event)
 
     async def run(self) -> None:
         """Write, at most every second and only when there is something new; to be cancelled in the end."""
@@ -92,16 +84,38 @@ class Recorder:
                 await self._flush()
         finally:
             self._unsubscribe()
+            self._taking = False
             # The last events are those that somebody will look for; a disk that hangs holds up nobody for long.
             with trio.move_on_after(LAST_FLUSH_S, shield=True):
                 await self._flush()
                 await self._in_thread(self._close)
 
-    def _note(self, event: Event) -> None:
+    def note_inventory(self, inventory: Inventory) -> None:
+        """Write down what the daemon has now."""
+        now = self._now()
+        self._note(lambda writer: writer.add_inventory(now, inventory))
+
+    def note_resource(self, resource: Device | Medium) -> None:
+        """Write down what the daemon has besides from now on."""
+        now = self._now()
+        self._note(lambda writer: writer.add_resource(now, resource))
+
+    def note_message(self, connection: int, message: object) -> None:
+        """Write down a message of the connection with that number."""
+        now = self._now()
+        self._note(lambda writer: writer.add_message(now, connection, self._plain(message)))
+
+    def _note_event(self, event: Event) -> None:
+        if event.kind not in SAID_BY_MESSAGES:
+            self._note(lambda writer: writer.add_event(event))
+
+    def _note(self, add: Callable[[TraceWriter], None]) -> None:
+        if not self._taking:
+            return
         if len(self._waiting) < MOST_WAITING:
-            self._waiting.append(event)
+            self._waiting.append(add)
         else:
-            # A recording with a hole would tell lies: it ends here, with what waits.
+            # A trace with a hole would tell lies: it ends here, with what waits.
             self._end("the disk does not keep up")
         self._news.set()
 
@@ -127,105 +141,36 @@ class Recorder:
         await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=self._disk)
 
     def _write(self) -> None:
-        if self._file is None:
-            self._file = _open(self._path)
-            self._file.write(_line(_header_fields(self._header)))
+        if self._trace is None:
+            self._trace = _open(self._path), TraceWriter(self._header)
+        file, writer = self._trace
         # What is added meanwhile is for the next time: this ends even if the daemon is busy.
         for _ in range(len(self._waiting)):
-            self._file.write(_line(_event_fields(self._waiting.popleft())))
-        self._file.flush()
+            self._waiting.popleft()(writer)
+        file.write(writer.flush())
+        file.flush()
 
     def _close(self) -> None:
-        if self._file is not None:
+        if self._trace is not None:
+            (file, writer), self._trace = self._trace, None
             # It would try again to write what it could not, which has been told.
-            with suppress(OSError):
-                self._file.close()
+            with suppress(OSError), file:
+                file.write(writer.finish())
 
 
 def read_recording(path: Path) -> Recording:
-    """The recording in the file at `path`.
-
-    A last line that is not complete is left out: the daemon was killed, or is just writing it. Events of kinds
-    that are not known here are left out too.
+    """The events in the trace at `path`, without those of kinds that are not known here.
 
     Raises:
         OSError: the file cannot be read.
-        LrsError: EINVAL, it is no recording, or one of another version; the text says in which line.
+        LrsError: EINVAL, it is no trace, one of another version, or damaged.
     """
-    lines = path.read_bytes().splitlines(keepends=True)
-    if lines and not lines[-1].endswith(b"\n"):
-        del lines[-1]
-    if not lines:
-        raise LrsError(errno.EINVAL, f"{path}: is not a recording of a daemon's events: it has no complete line")
-    header = _read_header(path, lines[0])
-    events = [_read_event(path, number, line) for number, line in enumerate(lines[1:], start=2)]
-    return Recording(header, tuple(event for event in events if event is not None))
+    with TraceReader(path) as reader:
+        events = map(event_of, reader)
+        return Recording(reader.header, tuple(event for event in events if event is not None))
 
 
 def _open(path: Path) -> BufferedWriter:
     if path.is_file():
         path.replace(path.with_name(f"{path.name}.1"))
     return path.open("wb")
-
-
-def _line(value: Mapping[str, object]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
-
-
-def _header_fields(header: Header) -> dict[str, object]:
-    return {
-        "format": _FORMAT,
-        "version": EVENTS_VERSION,
-        "host": header.host,
-        "pid": header.pid,
-        "time": round(header.time, 6),
-        "wall_clock": round(header.wall_clock, 6),
-    }
-
-
-def _event_fields(event: Event) -> dict[str, object]:
-    values = {"time": round(event.time, 6), "kind": event.kind.value}
-    return values | {name: value for name, empty in _FIELDS if (value := getattr(event, name)) != empty}
-
-
-def _read_header(path: Path, line: bytes) -> Header:
-    header = _object(line)
-    if header.get("format") != _FORMAT:
-        raise LrsError(errno.EINVAL, f"{path}: is not a recording of a daemon's events: it has no header")
-    if (version := header.get("version")) != EVENTS_VERSION:
-        raise LrsError(errno.EINVAL, f"{path}: is of version {version}; this program reads version {EVENTS_VERSION}")
-    try:
-        return Header(str(header["host"]), int(header["pid"]), _seconds(header["time"]), _seconds(header["wall_clock"]))
-    except (KeyError, TypeError, ValueError):
-        raise _bad_line(path, 1) from None
-
-
-def _read_event(path: Path, number: int, line: bytes) -> Event | None:
-    values = _object(line)
-    try:
-        kind, when = str(values["kind"]), _seconds(values["time"])
-    except (KeyError, ValueError):
-        raise _bad_line(path, number) from None
-    if kind not in _KINDS:
-        return None
-    given = {name: values[name] for name, empty in _FIELDS if type(values.get(name)) is type(empty)}
-    return Event(when, _KINDS[kind], **given)
-
-
-def _object(line: bytes) -> dict[str, Any]:
-    """The object in `line`; without anything in it if there is none."""
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < LATEST_S:
-        raise ValueError(value)
-    return float(value)
-
-
-def _bad_line(path: Path, number: int) -> LrsError:
-    return LrsError(errno.EINVAL, f"{path}: line {number} is not an event")

@@ -69,8 +69,8 @@ class DemoSite:
         return self.base / "library"
 
     @property
-    def events(self) -> Path:
-        return self.base / "events.jsonl"
+    def trace(self) -> Path:
+        return self.base / "trace.gz"
 
     @property
     def site(self) -> Site:

@@ -13,7 +13,7 @@ from lrs_trio.cli.demo.crowd import LIBRARY, Pace
 from lrs_trio.cli.demo.daemon import DemoSite, new_base, shipped_settings
 from lrs_trio.location import read_toml
 from lrs_trio.storage.virtual.description import description_path
-from lrs_trio.storage.virtual.hardware import FAULTS
+from lrs_trio.storage.virtual.directory import FAULTS
 from lrs_trio.storage.virtual.library import VirtualLibrary, create
 from lrs_trio.storage.virtual.timing import Generation
 
@@ -64,7 +64,7 @@ def tape_site(parent: Path | None, speed: float, *, keep: bool) -> Iterator[Demo
         tape["sync"]["time_ms"] = max(round(tape["sync"]["time_ms"] / speed), 1)
         settings["drain"]["deadline_s"] = OVERHEAD_S + settings["drain"]["deadline_s"] / speed
         library = {"robot": "virtual", "drives": "virtual", "directory": str(site.library), "speed": speed}
-        site.configure({**settings, "libraries": {LIBRARY: library}, "log": {"events": str(site.events)}})
+        site.configure({**settings, "libraries": {LIBRARY: library}, "events": {"trace": str(site.trace)}})
         yield site
 
 

@@ -58,12 +58,12 @@ def run_on_tapes(
         finally:
             daemon.end()
         click.echo(f"drained: lrsd ended with status {outcome.status}\n")
-        record = Record.read(site.events, speed)
+        record = Record.read(site.trace, speed)
         note = (
             f"A demonstration: this library was {speed:g} times as fast as a real one, and the files {MAGNIFICATION:,}"
             " times smaller; the times and sizes here are a real one's."
         )
-        write_picture(picture, site.events, record.recording, record.timeline, note)
+        write_picture(picture, site.trace, record.recording, record.timeline, note)
         print_summary(outcome, record, speed)
         click.echo()
         sound = print_checks(site, outcome, record)
