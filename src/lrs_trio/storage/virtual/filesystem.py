@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import TypeVar
 
 import trio
 
 from lrs_trio.errors import LabelError, LrsError, OperationError, describe
 from lrs_trio.model import LABEL_LENGTH, FsStatus, Medium, Space
-from lrs_trio.storage.root import Root, label_names, label_recorded
+from lrs_trio.storage.root import label_names, label_recorded
 from lrs_trio.storage.space import FullThreshold, with_full_threshold
-from lrs_trio.storage.virtual.content import WRITE_BITS, content_of, erase, hide, is_shown, measure, show
 from lrs_trio.storage.virtual.description import LibraryDrive
 from lrs_trio.storage.virtual.hardware import Hardware, Operation
 from lrs_trio.storage.virtual.state import Cartridge, State
 
-T = TypeVar("T")
+WRITE_BITS = 0o222
 
 
 class VirtualFilesystem:
@@ -36,8 +31,7 @@ class VirtualFilesystem:
         self._serial = serial
         self._mount_prefix = mount_prefix
         self._full_threshold = full_threshold
-        self._limiter = trio.CapacityLimiter(1)
-        self._root: Root | None = None
+        self._files = hardware.contents.of_drive()
 
     @property
     def volume(self) -> str:
@@ -59,7 +53,7 @@ class VirtualFilesystem:
 
     async def close(self) -> None:
         """Let go of the cartridge; what is mounted stays so."""
-        self._let_go()
+        self._files.let_go()
         await trio.lowlevel.checkpoint()
 
     async def adopt(self) -> str | None:
@@ -71,10 +65,9 @@ class VirtualFilesystem:
         await trio.lowlevel.checkpoint()
         operation = self._operation("mount", "adoption of")
         self._hardware.check_alive(operation)
-        content = self._content(operation)
-        mounted = self._found_mounted(operation, content)
+        mounted = self._found_mounted(operation)
         if mounted is not None:
-            self._hold(content)
+            self._files.hold(operation.cartridge)
         return mounted
 
     async def read_label(self) -> str | None:
@@ -100,20 +93,19 @@ class VirtualFilesystem:
         operation = self._operation("mount", f"mount at {root} of")
         hardware = self._hardware
         hardware.begin(operation)
-        content = self._content(operation)
-        mounted = self._found_mounted(operation, content)
+        mounted = self._found_mounted(operation)
         if mounted is not None:
             raise operation.error(errno.EBUSY, f"it is mounted already, at {mounted}")
         hanging, failing = hardware.fires("mount_hang", operation), hardware.fires("mount", operation)
         protected = hardware.fires("write_protected", operation)
         if hanging:
             await trio.sleep_forever()
-        files = (await self._on_disk(measure, content)).files
+        files = (await self._files.measure(operation.cartridge)).files
         await hardware.spend(operation, self._drive.generation.mount_s(files))
         if failing:
             raise operation.error(errno.EIO, "the index cannot be read")
         self._check_label(operation, medium)
-        self._take_in(operation, content, root, protected=protected is not None)
+        self._take_in(operation, root, protected=protected is not None)
         return root
 
     async def unmount(self) -> None:
@@ -126,22 +118,22 @@ class VirtualFilesystem:
         operation = self._operation("umount", "unmount of")
         hardware = self._hardware
         hardware.begin(operation)
-        content, root = self._mounted(operation)
+        root = self._mounted(operation)
         if hardware.fires("unmount_busy", operation):
             await trio.lowlevel.checkpoint()
             raise operation.error(errno.EBUSY, f"somebody uses {root}")
-        found = await self._on_disk(measure, content)
+        found = await self._files.measure(operation.cartridge)
         state = self._state()
         grown = state.cartridges[operation.cartridge].grown(found.size)
         fresh = grown.used - state.cartridges[operation.cartridge].used
         written = state.bays[self._drive.address].written + fresh
         seconds = self._drive.generation.unmount_s(found.files, written) + self._streaming_s(fresh)
         await hardware.spend(operation, seconds)
-        await self._make_durable(operation, content)
+        await self._make_durable(operation)
         with hardware.state.change() as state:
             state.write(self._drive.address, found.size)
-        hide(root)
-        self._put_back(operation, content)
+        hardware.contents.hide(root)
+        self._put_back(operation)
 
     async def format(self, medium: Medium) -> Space:
         """Erase the cartridge and label it with `medium`'s name, whatever it was before.
@@ -153,8 +145,7 @@ class VirtualFilesystem:
         operation = self._operation("format", f"format as {medium.id.name} of")
         hardware = self._hardware
         hardware.begin(operation)
-        content = self._content(operation)
-        mounted = self._found_mounted(operation, content)
+        mounted = self._found_mounted(operation)
         if mounted is not None:
             raise operation.error(errno.EBUSY, f"it is mounted at {mounted}")
         if self._is_read_only(self._state().cartridges[operation.cartridge]):
@@ -163,7 +154,7 @@ class VirtualFilesystem:
         # Without label from the first moment on: what is half erased must not be mounted.
         with hardware.state.change() as state:
             state.cartridges[operation.cartridge] = state.cartridges[operation.cartridge].erased()
-        await self._on_disk(erase, content, abandon=False)
+        await self._files.erase(operation.cartridge)
         await hardware.spend(operation, self._drive.generation.format_s())
         if failing:
             raise operation.error(errno.EIO, "the cartridge cannot be partitioned")
@@ -181,20 +172,20 @@ class VirtualFilesystem:
         operation = self._operation("sync", "sync of")
         hardware = self._hardware
         hardware.begin(operation)
-        content, _ = self._mounted(operation)
+        self._mounted(operation)
         failing, ends = hardware.fires("sync", operation), hardware.fires("end_of_medium", operation)
-        found = await self._on_disk(measure, content)
+        found = await self._files.measure(operation.cartridge)
         cartridge = self._state().cartridges[operation.cartridge]
         fresh = cartridge.grown(found.size).used - cartridge.used
         await hardware.spend(operation, self._streaming_s(fresh) + self._drive.generation.sync_s(found.files))
         if failing:
             raise operation.error(errno.EIO, "the index cannot be written")
-        await self._make_durable(operation, content)
+        await self._make_durable(operation)
         with hardware.state.change() as state:
             state.write(self._drive.address, found.size)
             if ends:
                 state.cartridges[operation.cartridge] = replace(state.cartridges[operation.cartridge], ended=True)
-        return await self._measured_space(operation, content)
+        return await self._measured_space(operation)
 
     async def space(self) -> Space:
         """What is used and free, as statvfs would tell of LTFS; read-only is what nothing can be written to.
@@ -204,8 +195,8 @@ class VirtualFilesystem:
         """
         operation = self._operation("df", "space of")
         self._hardware.check_alive(operation)
-        content, _ = self._mounted(operation)
-        return await self._measured_space(operation, content)
+        self._mounted(operation)
+        return await self._measured_space(operation)
 
     # What is there.
 
@@ -224,22 +215,20 @@ class VirtualFilesystem:
         what = f"{doing} {barcode or 'nothing'} in {drive.serial}"
         return Operation(drive, state.inside(drive.address) or "", key, what)
 
-    def _mounted(self, operation: Operation) -> tuple[Path, str]:
-        """The content of what is mounted, and where."""
-        content = self._content(operation)
-        root = self._shown_at(content)
+    def _mounted(self, operation: Operation) -> str:
+        """Where it is mounted."""
+        root = self._shown_at(operation)
         if root is None:
             raise operation.error(errno.EINVAL, "it is not mounted")
-        return content, root
+        return root
 
-    def _content(self, operation: Operation) -> Path:
+    def _shown_at(self, operation: Operation) -> str | None:
+        """Where it is mounted, ``None`` if it is not."""
         if not operation.cartridge:
             raise operation.error(errno.ENOMEDIUM, "the drive is empty")
-        return content_of(self._hardware.directory, operation.cartridge)
-
-    def _shown_at(self, content: Path) -> str | None:
         mounted = self._state().bays[self._drive.address].mounted
-        return mounted if mounted is not None and is_shown(content, mounted) else None
+        shown = mounted is not None and self._hardware.contents.is_shown(operation.cartridge, mounted)
+        return mounted if shown else None
 
     def _check_label(self, operation: Operation, medium: Medium) -> None:
         label = self._state().cartridges[operation.cartridge].label
@@ -256,8 +245,8 @@ class VirtualFilesystem:
     def _is_read_only(self, cartridge: Cartridge) -> bool:
         return cartridge.write_protected or cartridge.model not in self._drive.generation.writes
 
-    async def _measured_space(self, operation: Operation, content: Path) -> Space:
-        found = await self._on_disk(measure, content)
+    async def _measured_space(self, operation: Operation) -> Space:
+        found = await self._files.measure(operation.cartridge)
         cartridge = self._state().cartridges[operation.cartridge]
         used = cartridge.grown(found.size).used
         free = 0 if cartridge.ended else max(cartridge.capacity - used, 0)
@@ -266,79 +255,51 @@ class VirtualFilesystem:
 
     # What changes.
 
-    def _take_in(self, operation: Operation, content: Path, root: str, *, protected: bool) -> None:
+    def _take_in(self, operation: Operation, root: str, *, protected: bool) -> None:
         """Show the content at `root`; a cartridge that is found `protected` is so from now on."""
-        address = self._drive.address
-        mode = stat.S_IMODE(content.stat().st_mode)
-        read_only = protected or self._is_read_only(self._state().cartridges[operation.cartridge])
+        address, barcode = self._drive.address, operation.cartridge
+        contents = self._hardware.contents
+        mode = contents.mode(barcode)
+        read_only = protected or self._is_read_only(self._state().cartridges[barcode])
         with self._hardware.state.change() as state:
             state.mount(address, root, mode, protected=protected, read_only=read_only)
         try:
-            show(content, root)
+            contents.show(barcode, root)
             if read_only:
-                content.chmod(mode & ~WRITE_BITS)
-            self._hold(content)
+                contents.set_mode(barcode, mode & ~WRITE_BITS)
+            self._files.hold(barcode)
         except OSError as error:
-            if is_shown(content, root):
-                hide(root)
-            self._put_back(operation, content)
+            if contents.is_shown(barcode, root):
+                contents.hide(root)
+            self._put_back(operation)
             why = f"no link can be made there: {describe(error)}"
             raise OperationError(error.errno or errno.EIO, f"{operation.what}: {why}", {"mkdir": root}) from error
 
-    def _found_mounted(self, operation: Operation, content: Path) -> str | None:
+    def _found_mounted(self, operation: Operation) -> str | None:
         """Where it is mounted; a mount that the end of the host, or of a process, has left half undone is undone."""
+        mounted = self._shown_at(operation)
         state = self._state()
-        mounted = self._shown_at(content)
         if mounted is None and (
             state.bays[self._drive.address].mounted is not None
             or state.cartridges[operation.cartridge].mode is not None
         ):
-            self._put_back(operation, content)
+            self._put_back(operation)
         return mounted
 
-    def _put_back(self, operation: Operation, content: Path) -> None:
+    def _put_back(self, operation: Operation) -> None:
         """Forget that it is mounted, the link being gone; its permission bits are what they were."""
         mode = self._state().cartridges[operation.cartridge].mode
         if mode is not None:
-            content.chmod(mode)
+            self._hardware.contents.set_mode(operation.cartridge, mode)
         with self._hardware.state.change() as state:
             state.unmount(self._drive.address)
-        self._let_go()
+        self._files.let_go()
 
     def _streaming_s(self, size: int) -> float:
         return self._drive.generation.transfer_s(size) if self._hardware.plan.description.stream_at_sync else 0.0
 
-    # The disk.
-
-    def _hold(self, content: Path) -> Root:
-        """Open what is mounted before anything is written to it: a write-back error is reported to no other."""
-        self._let_go()
-        root = Root(str(content))
-        root.open()
-        self._root = root
-        return root
-
-    def _let_go(self) -> None:
-        root, self._root = self._root, None
-        if root is not None:
-            root.release()
-
-    async def _make_durable(self, operation: Operation, content: Path) -> None:
-        if not self._durable:
-            return
-        root = self._root or self._hold(content)
+    async def _make_durable(self, operation: Operation) -> None:
         try:
-            await trio.to_thread.run_sync(root.syncfs, abandon_on_cancel=True, limiter=self._limiter)
+            await self._files.make_durable(operation.cartridge)
         except OSError as error:
             raise operation.error(error.errno or errno.EIO, f"the disk below fails: {describe(error)}") from error
-
-    @property
-    def _durable(self) -> bool:
-        return self._hardware.plan.description.durable
-
-    async def _on_disk(self, function: Callable[[Path], T], content: Path, *, abandon: bool = True) -> T:
-        """Do what may take a while with many files, in a thread unless the library must do without."""
-        if not self._durable:
-            await trio.lowlevel.checkpoint()
-            return function(content)
-        return await trio.to_thread.run_sync(function, content, abandon_on_cancel=abandon, limiter=self._limiter)

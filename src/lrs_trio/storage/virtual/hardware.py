@@ -5,20 +5,13 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import structlog
 import trio
 
-from lrs_trio.errors import LrsError, OperationError, describe
+from lrs_trio.errors import LrsError, OperationError
 from lrs_trio.storage.virtual.description import LibraryDrive, Plan
-from lrs_trio.storage.virtual.faults import Fault, FaultKind, Faults, FaultTable
-from lrs_trio.storage.virtual.state import StateFile
-from lrs_trio.storage.virtual.tables import read_table
-
-log = structlog.get_logger()
-
-FAULTS = "faults.toml"
+from lrs_trio.storage.virtual.faults import Fault, FaultKind, Faults
+from lrs_trio.storage.virtual.keeping import Keeping
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,53 +33,29 @@ class Operation:
         return {self.key: f"{self.what}: {why}"}
 
 
-class FaultFile:
-    """The faults that people write down for a library that runs; the file need not be there."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known: tuple[int, int, int] | None = None
-
-    def read_if_changed(self) -> tuple[Fault, ...] | None:
-        """What is in the file, if it is another one than before; one that is no good is told of and left alone."""
-        try:
-            found = self._path.stat()
-            signature = found.st_ino, found.st_mtime_ns, found.st_size
-        except FileNotFoundError:
-            signature = None
-        if signature == self._known:
-            return None
-        self._known = signature
-        if signature is None:
-            return ()
-        try:
-            return read_table(self._path, FaultTable).faults
-        except LrsError as error:
-            log.warning("faults not read", file=str(self._path), error=describe(error))
-            return None
-
-
 class Hardware:
     """One library as one process sees it.
 
     Args:
-        directory: where it is kept.
+        keeping: what it is kept in.
         plan: what it consists of.
+        faults: what goes wrong.
         speed: how much faster than a real one it is.
     """
 
-    def __init__(self, directory: Path, plan: Plan, speed: float) -> None:
-        self.directory = directory
+    def __init__(self, keeping: Keeping, plan: Plan, faults: Faults, speed: float = 1.0) -> None:
+        self.place = keeping.place
         self.plan = plan
-        self.state = StateFile(directory, durable=plan.description.durable)
-        self.faults = Faults(plan.description.seed, plan.description.faults, _now)
+        self.state = keeping.state
+        self.contents = keeping.contents
+        self.faults = faults
         self.arm = trio.Lock()
         """Whoever has the robot's arm. There is one for each process: two that move at once are not kept from it, but
         each of their moves is checked against the state that it changes."""
-        self.drives = {drive.serial: drive for drive in plan.drives(directory.name)}
+        self.drives = {drive.serial: drive for drive in plan.drives(keeping.name)}
         self.drives_by_address = {drive.address: drive for drive in self.drives.values()}
         self._speed = speed
-        self._fault_file = FaultFile(directory / FAULTS)
+        self._keeping = keeping
         self.look_at_faults()
 
     def drive(self, serial: str) -> LibraryDrive:
@@ -96,12 +65,12 @@ class Hardware:
             LrsError: ENOENT, there is none.
         """
         if serial not in self.drives:
-            raise LrsError(errno.ENOENT, f"{self.directory}: this virtual library has no drive {serial}")
+            raise LrsError(errno.ENOENT, f"{self.place}: this virtual library has no drive {serial}")
         return self.drives[serial]
 
     def look_at_faults(self) -> None:
         """Learn of the faults that people have written down since the last look."""
-        listed = self._fault_file.read_if_changed()
+        listed = self._keeping.listed_faults()
         if listed is not None:
             self.faults.list_anew(listed)
 
@@ -157,5 +126,6 @@ class Hardware:
             state.bays[drive.address] = replace(state.bays[drive.address], dead=True)
 
 
-def _now() -> float | None:
+def now() -> float | None:
+    """Trio's time, if there is one."""
     return trio.current_time() if trio.lowlevel.in_trio_run() else None

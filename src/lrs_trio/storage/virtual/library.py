@@ -22,9 +22,10 @@ from lrs_trio.storage.virtual.description import (
     generation_file,
     read_plan,
 )
+from lrs_trio.storage.virtual.directory import KeptInDirectory
 from lrs_trio.storage.virtual.faults import Faults
 from lrs_trio.storage.virtual.filesystem import VirtualFilesystem
-from lrs_trio.storage.virtual.hardware import Hardware
+from lrs_trio.storage.virtual.hardware import Hardware, now
 from lrs_trio.storage.virtual.robot import VirtualDrive, VirtualRobot
 from lrs_trio.storage.virtual.state import StateFile, first_state
 
@@ -74,7 +75,10 @@ class VirtualLibrary:
             raise LrsError(
                 errno.ENOENT, f"{directory}: there is no virtual library, for there is no {DESCRIPTION} in it"
             )
-        hardware = Hardware(directory, read_plan(directory / DESCRIPTION), speed)
+        plan = read_plan(directory / DESCRIPTION)
+        faults = Faults(plan.description.seed, plan.description.faults, now)
+        keeping = KeptInDirectory(directory, durable=plan.description.durable)
+        hardware = Hardware(keeping, plan, faults, speed)
         state, expected = hardware.state.read(), first_state(hardware.plan)
         if state.places.keys() != expected.places.keys() or state.cartridges.keys() != expected.cartridges.keys():
             raise LrsError(

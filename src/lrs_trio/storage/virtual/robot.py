@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import trio
@@ -12,7 +12,6 @@ from lrs_trio.errors import LrsError, MediumMissingError, OperationError
 from lrs_trio.model import Device
 from lrs_trio.storage.elements import Element, ElementKind
 from lrs_trio.storage.protocols import Content, DriveIdentity
-from lrs_trio.storage.virtual.content import content_of, is_shown
 from lrs_trio.storage.virtual.description import ARM, FIRST_DRIVE, FIRST_SLOT, LibraryDrive
 from lrs_trio.storage.virtual.hardware import Hardware, Operation
 from lrs_trio.storage.virtual.state import State
@@ -76,7 +75,7 @@ class VirtualRobot:
         drive = self._hardware.drive(device.id.name)
         source = self._hardware.state.read().place_of(medium)
         if source is None:
-            text = f"{self._hardware.directory}: there is no cartridge {medium} in this virtual library"
+            text = f"{self._hardware.place}: there is no cartridge {medium} in this virtual library"
             raise MediumMissingError(errno.ENXIO, text, {"MEDIA_LABEL_UNKNOWN": medium})
         self._check_free(source, medium)
         await self._carry(source, lambda _: drive.address)
@@ -186,7 +185,7 @@ class VirtualRobot:
         Raises:
             OperationError: it cannot be.
         """
-        what = f"move from {source} to {target} in {self._hardware.directory}"
+        what = f"move from {source} to {target} in {self._hardware.place}"
         barcode = state.places.get(source)
         if target not in state.places or source not in state.places or ARM in (source, target):
             raise _refusal(errno.EINVAL, what, "there is no such place for cartridges")
@@ -220,7 +219,7 @@ class VirtualRobot:
     def _mount_point(self, state: State, drive: int) -> str | None:
         """Where what is in the drive is mounted; a link that a restart of the host has removed is no mount."""
         mounted, inside = state.bays[drive].mounted, state.inside(drive)
-        if mounted is None or inside is None or not is_shown(content_of(self._hardware.directory, inside), mounted):
+        if mounted is None or inside is None or not self._hardware.contents.is_shown(inside, mounted):
             return None
         return mounted
 
@@ -251,14 +250,20 @@ def _refusal(number: int, what: str, why: str) -> OperationError:
     return OperationError(number, f"{what}: {why}", {KEY: f"{what}: {why}"})
 
 
-def _other(state: State, barcode: str) -> str | None:
-    """The cartridge that is taken for `barcode`: of its kind, in a slot, with a label if there is one, the next one."""
-    candidates = [
+def mistakable(state: State, barcode: str) -> Iterator[str]:
+    """The cartridges that may be taken for `barcode`: those of its kind that are in slots."""
+    return (
         found
         for address, found in state.places.items()
         if address >= FIRST_SLOT and found is not None and found != barcode and not state.is_astray(found)
         if state.cartridges[found].model == state.cartridges[barcode].model
-    ]
+    )
+
+
+def _other(state: State, barcode: str) -> str | None:
+    """The cartridge that is taken for `barcode`: one with a label if there is one, the next one."""
     return min(
-        candidates, key=lambda found: (state.cartridges[found].label is None, found < barcode, found), default=None
+        mistakable(state, barcode),
+        key=lambda found: (state.cartridges[found].label is None, found < barcode, found),
+        default=None,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -149,9 +149,12 @@ class State:
 
         There is one, for there are no more cartridges than slots.
         """
-        slots = [address for address in self.places if address >= FIRST_SLOT and self.places[address] is None]
+        slots = self._free_slots()
         source = self.bays[drive].source
-        return source if source in slots else min(slots)
+        return source if source is not None and source in slots else min(slots)
+
+    def _free_slots(self) -> Collection[int]:
+        return [address for address in self.places if address >= FIRST_SLOT and self.places[address] is None]
 
 
 def first_state(plan: Plan) -> State:
