@@ -1,0 +1,1 @@
+"""Who comes to the simulated daemon: honest clients, hostile ones, and the administrator."""

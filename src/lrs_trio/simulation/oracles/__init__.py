@@ -1,0 +1,1 @@
+"""What must hold all the time: at the protocol, inside the daemon, and in the books."""

@@ -1,0 +1,1 @@
+"""Recorded workloads, played against the simulated daemon."""
