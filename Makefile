@@ -4,7 +4,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv postgresql demo demo-tape test lint proto schema notes bench soak lock clean
+.PHONY: help venv postgresql demo demo-tape test lint proto schema notes simulate simulate-forever simulate-speed mutations \
+	bench soak lock clean
 
 export PYTHON
 PY := .venv/bin/python
@@ -17,7 +18,7 @@ ASYNC_RULES := ASYNC101,ASYNC102,ASYNC113,ASYNC119,ASYNC120
 PYTEST_ARGS ?=
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 venv: ## make .venv, with lrs and lrsd in its bin
 	@requirements/venv.sh
@@ -56,6 +57,18 @@ schema: venv postgresql ## describe anew the PostgreSQL schema, for lrs dss chec
 
 notes: venv ## design-note item -> tests; fails when an item has none
 	@$(PY) -m tests.note_coverage
+
+simulate: venv ## the suite of the simulation: seeds, faults, the daemon killed at every step (under 15 minutes)
+	@.venv/bin/lrs simulate --suite
+
+simulate-forever: venv ## one seed after the other until one fails, and the line that shows it again
+	@.venv/bin/lrs simulate --forever
+
+simulate-speed: venv ## how fast the simulation is, with 4, 64 and 512 drives
+	@.venv/bin/lrs simulate --speed
+
+mutations: venv ## whether the simulation finds mistakes that are planted in a copy of the program (an hour at most)
+	@$(PY) -m tests.simulation.mutations
 
 bench: venv postgresql ## cycles per second on both kinds of DSS, beside what is possible here (5 minutes)
 	@$(PY) -m benchmarks

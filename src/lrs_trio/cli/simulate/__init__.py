@@ -1,0 +1,1 @@
+"""`lrs simulate`: the daemon in simulation, one seed or many."""

@@ -1,0 +1,1 @@
+"""Many runs: in several processes, and what they have to reach together."""
