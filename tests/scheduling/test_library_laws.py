@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lrs_trio.errors import LrsError
 from lrs_trio.model import FsStatus, FsType, Medium, RequestKind, ResourceId
 from lrs_trio.scheduling.library_offers import DriveOffer, DriveTake, Stock
-from lrs_trio.scheduling.library_placement import place_format, place_read, wanted_by_reads
+from lrs_trio.scheduling.library_placement import place_format, place_read
 from lrs_trio.scheduling.library_write import place_write
 from lrs_trio.scheduling.placement import ALL_KINDS, Never, Outcome, Placed, Waits, may_write
 from lrs_trio.wire.messages import Format, ReadAllocation, WriteAllocation, WriteMedium
@@ -34,6 +34,7 @@ from tests.fakes.stock import (
     stock,
     tape,
     tape_id,
+    wanted_by_reads,
     write,
 )
 

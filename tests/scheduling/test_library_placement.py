@@ -10,7 +10,7 @@ import pytest
 from lrs_trio.errors import LrsError
 from lrs_trio.model import AdmStatus, FsStatus, FsType, ReadOperation
 from lrs_trio.scheduling.library_offers import DriveOffer
-from lrs_trio.scheduling.library_placement import place_format, place_read, wanted_by_reads
+from lrs_trio.scheduling.library_placement import place_format, place_read
 from lrs_trio.scheduling.placement import Outcome, Placed, Waits
 from lrs_trio.wire.messages import Format
 from tests.fakes.stock import (
@@ -30,6 +30,7 @@ from tests.fakes.stock import (
     tape,
     tape_id,
     waits,
+    wanted_by_reads,
 )
 
 
@@ -164,7 +165,7 @@ def test_a_busy_drive_counts_as_one_and_a_barred_one_does_not() -> None:
 )
 def test_the_cheapest_drive_gives_its_medium_up(cheap: DriveOffer, dear: DriveOffer) -> None:
     for drives in ([cheap, dear], [dear, cheap]):
-        have = stock(drives, [tape("a")], wanted={"wanted": 1})
+        have = stock(drives, [tape("a")], wanted=["wanted"])
         assert pairs(place_read(read(1, "a"), have)) == [("a", "cheap")]
 
 
@@ -192,16 +193,16 @@ def test_a_tape_stays_where_reads_wait_for_it() -> None:
     drives = [drive("d1", tape("x"))]
     request = read(1, "a")
     shelf = [tape("a"), blank("new")]
-    outcome = place_read(request, stock(drives, shelf, wanted={"x": 1}, grouped=True))
+    outcome = place_read(request, stock(drives, shelf, wanted=["x"], grouped=True))
     assert waits(outcome)
     settle(outcome, READ)
     assert pairs(place_read(read(1, "x"), stock(drives, shelf))) == [("x", "d1")]
-    assert pairs(place_read(request, stock(drives, shelf, wanted={"x": 1}, grouped=False))) == [("a", "d1")]
-    assert pairs(place_format(form("new"), stock(drives, shelf, wanted={"x": 1}, grouped=True))) == [("new", "d1")]
+    assert pairs(place_read(request, stock(drives, shelf, wanted=["x"], grouped=False))) == [("a", "d1")]
+    assert pairs(place_format(form("new"), stock(drives, shelf, wanted=["x"], grouped=True))) == [("new", "d1")]
 
 
 def test_a_medium_that_its_drive_has_failed_with_is_kept_for_nobody() -> None:
-    have = stock([drive("d1", tape("x"))], [tape("a")], wanted={"x": 1}, grouped=True, barred=[("d1", "x")])
+    have = stock([drive("d1", tape("x"))], [tape("a")], wanted=["x"], grouped=True, barred=[("d1", "x")])
     assert pairs(place_read(read(1, "a"), have)) == [("a", "d1")]
 
 
@@ -216,8 +217,8 @@ def test_what_reads_want_is_what_they_could_have_without_a_load() -> None:
     ]
     requests = [read(1, "a", "x"), read(2, "a", "b"), read(2, "a", "x"), *(read(1, name) for name in "cdex")]
     wanted = wanted_by_reads(requests, drives)
-    assert {medium.name: count for medium, count in wanted.items()} == {"a": 2, "b": 1}
-    assert wanted_by_reads([read(1, "e", operation=ReadOperation.DELETE)], drives) == {tape_id("e"): 1}
+    assert {medium.name for medium in wanted} == {"a", "b"}
+    assert wanted_by_reads([read(1, "e", operation=ReadOperation.DELETE)], drives) == {tape_id("e")}
 
 
 # What one pass does to the stock.
@@ -363,9 +364,9 @@ def test_reads_do_not_give_the_drive_away_whose_tape_they_wait_for() -> None:
     reads = drive("d1", tape("a"), dedicated=ONLY_READ)
     writes = drive("d2", tape("b"), dedicated=ONLY_WRITE)
     formats = drive("d3", dedicated=ONLY_FORMAT)
-    assert waits(place_read(read(1, "b"), stock([reads, writes], wanted={"a": 1}, grouped=True)))
-    assert pairs(place_read(read(1, "b"), stock([reads, writes], wanted={"a": 1}))) == [("b", "d2")]
-    assert waits(place_format(form("a", force=True), stock([reads, formats], wanted={"a": 1}, grouped=True)))
+    assert waits(place_read(read(1, "b"), stock([reads, writes], wanted=["a"], grouped=True)))
+    assert pairs(place_read(read(1, "b"), stock([reads, writes], wanted=["a"]))) == [("b", "d2")]
+    assert waits(place_format(form("a", force=True), stock([reads, formats], wanted=["a"], grouped=True)))
     assert pairs(place_format(form("a", force=True), stock([reads, formats]))) == [("a", "d1")]
 
 

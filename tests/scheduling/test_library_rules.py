@@ -678,7 +678,7 @@ async def test_one_that_needs_more_drives_than_its_kind_has_holds_up_nobody(auto
             give_back(holder, f"T{number:02}")
         for number, reader in enumerate(readers):
             await reader.granted()
-            assert copies.bodies == []
+            assert copies.bodies == [] or house.family.queue.count(RequestKind.READ) == 0
             give_back(reader, f"T{number:02}")
         # Now there are writes only.
         media = await copies.granted()

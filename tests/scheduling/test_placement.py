@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from lrs_trio.errors import LrsError
 from lrs_trio.model import AdmStatus, Family, FsStatus, FsType, Medium, ReadOperation, RequestKind, ResourceId
+from lrs_trio.scheduling import placement
 from lrs_trio.scheduling.placement import (
     Never,
     Offer,
@@ -22,8 +23,6 @@ from lrs_trio.scheduling.placement import (
     VolumeOffer,
     Waits,
     match,
-    place_format,
-    place_read,
     place_write,
     read_error,
 )
@@ -56,7 +55,7 @@ def offer(
     refusal: LrsError | None = None,
 ) -> Offer:
     medium = Medium(
-        replace(medium_id(name), library=library),
+        medium_id(name)._replace(library=library),
         FsType.POSIX,
         adm_status,
         fs_status,
@@ -74,6 +73,15 @@ def write(*sizes: int, tags: tuple[str, ...] = (), empty: bool = False, **more: 
 
 def read(required: int, *names: str, operation: ReadOperation = ReadOperation.READ) -> ReadAllocation:
     return ReadAllocation(required, tuple(map(medium_id, names)), operation)
+
+
+def place_read(request: ReadAllocation, offers: Sequence[Offer], absent: dict[ResourceId, LrsError]) -> Outcome:
+    return placement.place_read(request, {offer.medium.id: offer for offer in offers}, absent)
+
+
+def place_format(request: Format, offers: Sequence[Offer], absent: LrsError | None) -> Outcome:
+    reasons = {} if absent is None else {request.medium: absent}
+    return placement.place_format(request, {offer.medium.id: offer for offer in offers}, reasons)
 
 
 def taken(outcome: Outcome) -> list[str]:

@@ -202,8 +202,8 @@ async def test_those_who_are_to_be_refused_share_a_look_as_well(autojump_clock: 
         for number in range(100):
             client.write(1, 1, id=number)
         await client.answer(101)
-        # The first one's, and one for all who have come while that was under way.
-        assert looks(house) == before + 2
+        # They have all come at the same moment.
+        assert looks(house) == before + 1
 
 
 async def test_who_was_promised_a_changed_medium_is_decided_anew(autojump_clock: MockClock) -> None:

@@ -77,11 +77,11 @@ class Requesting(RuleBasedStateMachine):
         self.ends = 0
         self.left = False
 
-    def _requeued(self) -> None:
+    def _requeued(self, request: object) -> None:
         assert not self.queued, "queued twice"
         self.queued = True
 
-    def _ended(self) -> None:
+    def _ended(self, request: object) -> None:
         self.ends += 1
         self.queued = False
 
@@ -116,7 +116,7 @@ class Requesting(RuleBasedStateMachine):
     def begin_sync(self, number: int) -> None:
         state = self.drives[number].state
         if state.syncing is None and not state.ongoing:
-            state.begin_sync()
+            state.begin_sync(0.0)
 
     @rule(number=st.integers(0, 2))
     def end_sync(self, number: int) -> None:

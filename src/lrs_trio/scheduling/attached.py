@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from math import inf
 
 import trio
@@ -14,52 +15,32 @@ from lrs_trio.devices.fixed import FixedDevice
 from lrs_trio.dss.operations import MediumRow, ReadMedium
 from lrs_trio.errors import LrsError
 from lrs_trio.model import Device, RequestKind, ResourceId
-from lrs_trio.scheduling.offers import offers_of
-from lrs_trio.scheduling.placement import ALL_KINDS, Offer, Outcome, place_format, place_read, place_write, read_error
+from lrs_trio.scheduling.attached_pass import AttachedPass
+from lrs_trio.scheduling.offers import KeptOffers
+from lrs_trio.scheduling.placement import ALL_KINDS, read_error
 from lrs_trio.scheduling.queue import RequestQueue
 from lrs_trio.scheduling.requests import Allocation, FormatRequest, PlaceableRequest
 from lrs_trio.scheduling.supply import Pass, Surroundings
 from lrs_trio.storage.protocols import Unit
-from lrs_trio.wire.messages import ReadAllocation, WriteAllocation
-
-
-@dataclass(slots=True)
-class AttachedPass:
-    """The offers of one pass."""
-
-    offers: list[Offer]
-    around: Surroundings
-
-    @property
-    def world(self) -> object:
-        return tuple((o.device, o.serving, o.medium.adm_status, o.medium.fs_status, o.medium.put) for o in self.offers)
-
-    @property
-    def gives(self) -> bool:
-        return any(offer.slots for offer in self.offers)
-
-    def decide(self, request: PlaceableRequest) -> Outcome:
-        body = request.body
-        if isinstance(body, WriteAllocation):
-            excluded = self.around.held_by(request.client) if body.prevent_duplicate else frozenset[ResourceId]()
-            settings = self.around.settings()
-            first_fit = settings.policy == "first_fit"
-            return place_write(body, self.offers, groupings=settings.groupings, excluded=excluded, first_fit=first_fit)
-        if isinstance(body, ReadAllocation):
-            return place_read(body, self.offers, request.absent)
-        return place_format(body, self.offers, request.absent.get(body.medium))
+from lrs_trio.wire.messages import ReadAllocation
 
 
 class AttachedSupply:
     """Every device has its medium, and what is in no device here cannot be had."""
 
     def __init__(self, around: Surroundings, make_unit: Callable[[Device], Unit]) -> None:
-        self._around = around
+        self.around = around
+        """What the family lends to it."""
         self._context = around.context
         self._make_unit = make_unit
+        self._offers = KeptOffers(around.devices)
+        self._located: dict[ResourceId, float] = {}
+        """Those that the last pass kept for readers."""
 
     def make_device(self, row: Device) -> DeviceTask:
-        return FixedDevice(row, self._make_unit(row), self._context)
+        self._offers.enrol(row.id)
+        context = replace(self._context, changed=partial(self._device_changed, row.id))
+        return FixedDevice(row, self._make_unit(row), context)
 
     async def start(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -67,7 +48,7 @@ class AttachedSupply:
     async def look_up(self, request: PlaceableRequest, media: Iterable[ResourceId]) -> None:
         """Find out why media that are in no device here cannot be had, so that the refusal is exact."""
         for medium in media:
-            if self._around.is_attached(medium):
+            if self.around.is_attached(medium):
                 continue
             try:
                 row = await self._context.dss.execute(ReadMedium(medium))
@@ -104,13 +85,22 @@ class AttachedSupply:
     def settings_changed(self) -> None:
         """They are read when they are needed."""
 
+    def touch(self, device: DeviceTask) -> None:
+        self._offers.touch(device.id)
+
+    def look_anew(self) -> None:
+        self._offers.version += 1
+
     def next_change(self) -> float:
         return inf
 
     def begin(self, queue: RequestQueue) -> AttachedPass:
-        devices, volumes = self._around.devices.values(), self._context.volumes.values()
-        offers = offers_of(devices, volumes, self._around.recheck.located, trio.current_time())
-        return AttachedPass(offers, self._around)
+        located = self.around.recheck.located
+        for medium in self._located | located:
+            self._offers.touch_medium(medium)
+        self._located = located
+        self._offers.renew(located, trio.current_time())
+        return AttachedPass(self._offers, queue, self.around, trio.current_time)
 
     def end(self, made: Pass) -> None:
         return None
@@ -124,9 +114,13 @@ class AttachedSupply:
     def report(self) -> Mapping[str, object]:
         # Directories of one filesystem share a volume, which counts once.
         volumes = {
-            id(device.state.volume): device.state.volume for device in self._around.devices.values() if device.medium
+            id(device.state.volume): device.state.volume for device in self.around.devices.values() if device.medium
         }
         return {"volumes": len(volumes), "free": sum(volume.free for volume in volumes.values())}
 
     def dedicated(self, device: ResourceId) -> frozenset[RequestKind]:
         return ALL_KINDS
+
+    def _device_changed(self, device: ResourceId) -> None:
+        self._offers.touch(device)
+        self._context.changed()

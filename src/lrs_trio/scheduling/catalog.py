@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -15,11 +15,15 @@ from lrs_trio.dss.processes import process_start_time
 from lrs_trio.dss.recovery import Standing, StartTimeOf, standing_of
 from lrs_trio.errors import LrsError, MediumMissingError, describe
 from lrs_trio.model import AdmStatus, Family, Lock, LockOwner, Medium, ResourceId
+from lrs_trio.scheduling.pace import Pace
 
 log = structlog.get_logger()
 
 MISSING_S = 300.0
 """How long a medium that its library did not have is not asked for again. Seconds."""
+
+ROWS_PER_STEP = 500
+"""How many of the rows that were read are compared with what is known in one step."""
 
 SHARE_OF_TIME = 20
 """A catalog that takes long to read is read so much less often: reading takes at most this part of the time."""
@@ -60,6 +64,11 @@ class Catalog:
         self._start_of = start_of
         self._rows: dict[ResourceId, Shelved] = {}
         self._expires = -inf
+        self._limited: dict[ResourceId, None] = {}
+        """Those that cannot be had for a while only."""
+        self._changed: dict[ResourceId, None] = {}
+        self._put_since: set[ResourceId] | None = None
+        """Of which media something has become known since the reading of all of them began."""
         self.looks = 0
         """How often it has begun to read them all."""
         self.version = 0
@@ -79,21 +88,44 @@ class Catalog:
         if began < self._expires:
             return False
         self.looks += 1
+        self._put_since = set()
         try:
             found = await self._dss.execute(ReadMedia(self._family))
+            news = await self._compare(found, self._put_since)
         except LrsError as error:
             log.error("media not looked up", error=describe(error))
             self._expires = began + self._recheck_s
             return False
-        rows = {row.medium.id: self._shelved(row, trio.current_time()) for row in found}
-        # Of what is in our drives we know more than the rows say.
-        ours = {row.medium.id for row in found if row.lock is not None and row.lock.owner == self._owner}
-        news = any(_differ(rows.get(id), self._rows.get(id)) for id in (rows.keys() | self._rows.keys()) - ours)
-        self._rows = rows
-        self.version += news
+        finally:
+            self._put_since = None
         now = trio.current_time()
         self._expires = now + max(self._recheck_s, SHARE_OF_TIME * (now - began))
+        self.version += news
         return news
+
+    async def _compare(self, found: Sequence[MediumRow], later: Container[ResourceId]) -> bool:
+        """Take in what is new in `found`, all the rows there are, less those of which something `later` is known.
+
+        ``True`` if anything is.
+        """
+        pace, news = Pace(ROWS_PER_STEP), False
+        gone = dict.fromkeys(self._rows)
+        for row in found:
+            name = row.medium.id
+            gone.pop(name, None)
+            if name not in later:
+                # Of what is in our drives we know more than the rows say: nothing of it is news.
+                ours = row.lock is not None and row.lock.owner == self._owner
+                news = (self._take(self._shelved(row, trio.current_time())) and not ours) or news
+            await pace.step()
+        for name in gone:
+            news = (name not in later and self._drop(name)) or news
+        return news
+
+    def take_changed(self) -> list[ResourceId]:
+        """The media of which anything has changed since the last call."""
+        changed, self._changed = self._changed, {}
+        return list(changed)
 
     async def look_up(self, medium: ResourceId) -> LrsError | None:
         """Read one medium again; the result says that the DSS does not know it."""
@@ -102,7 +134,7 @@ class Catalog:
         except LrsError as error:
             return error
         if row is None:
-            self.version += self._rows.pop(medium, None) is not None
+            self.version += self._drop(medium)
             return LrsError(errno.ENXIO, f"{medium}: the DSS does not know this medium")
         self._put(self._shelved(row, trio.current_time()))
         return None
@@ -126,8 +158,8 @@ class Catalog:
 
     def expire(self, now: float) -> None:
         """Let go of what was true only for a while."""
-        for medium, known in tuple(self._rows.items()):
-            if known.until <= now:
+        for medium in tuple(self._limited):
+            if self._rows[medium].until <= now:
                 self.forget(medium)
 
     def read_again(self) -> None:
@@ -136,12 +168,33 @@ class Catalog:
 
     def next_expiry(self) -> float:
         """When a medium that cannot be had now is to be tried again."""
-        return min((known.until for known in self._rows.values()), default=inf)
+        return min((self._rows[medium].until for medium in self._limited), default=inf)
 
     def _put(self, entry: Shelved) -> None:
-        if _differ(self._rows.get(entry.medium.id), entry):
-            self._rows[entry.medium.id] = entry
-            self.version += 1
+        if self._put_since is not None:
+            self._put_since.add(entry.medium.id)
+        self.version += self._take(entry)
+
+    def _take(self, entry: Shelved) -> bool:
+        """Know `entry` from now on; ``False`` if that is known already."""
+        name = entry.medium.id
+        if not _differ(self._rows.get(name), entry):
+            return False
+        self._rows[name] = entry
+        self._changed[name] = None
+        if entry.until < inf:
+            self._limited[name] = None
+        else:
+            self._limited.pop(name, None)
+        return True
+
+    def _drop(self, medium: ResourceId) -> bool:
+        """The DSS does not know `medium` any more; ``False`` if that is known already."""
+        if self._rows.pop(medium, None) is None:
+            return False
+        self._changed[medium] = None
+        self._limited.pop(medium, None)
+        return True
 
     def _shelved(self, row: MediumRow, now: float) -> Shelved:
         known = self._rows.get(row.medium.id)
@@ -161,6 +214,8 @@ class Catalog:
 def _differ(one: Shelved | None, other: Shelved | None) -> bool:
     if one is None or other is None:
         return one is not other
+    if one.refusal is None and other.refusal is None:
+        return one.until != other.until or one.medium != other.medium
     return one.essence != other.essence
 
 

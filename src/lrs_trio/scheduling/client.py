@@ -8,7 +8,7 @@ from typing import Protocol
 
 from lrs_trio.devices.departure import Outbox
 from lrs_trio.devices.grant import Grant, GrantState
-from lrs_trio.model import RequestKind, ResourceId
+from lrs_trio.model import RequestKind, ResourceId, Right
 from lrs_trio.ordered import OrderedSet
 
 
@@ -25,30 +25,43 @@ class Holdings:
 
     def __init__(self) -> None:
         self._grants: dict[ResourceId, deque[Grant]] = {}
+        self._revoked: frozenset[ResourceId] = frozenset()
 
     def __len__(self) -> int:
         return sum(map(len, self._grants.values()))
 
     def add(self, grant: Grant) -> None:
         self._grants.setdefault(grant.medium, deque()).append(grant)
+        if self._revoked:
+            self._revoked -= {grant.medium}
 
     def holds(self, medium: ResourceId) -> bool:
         return medium in self._grants
 
     def find(self, medium: ResourceId, kind: RequestKind, *, apart_from: Collection[Grant] = ()) -> Grant | None:
         """The oldest grant on `medium` that is not in a partial release, one of `kind` before any other."""
-        ongoing = [
-            grant
-            for grant in self._grants.get(medium, ())
-            if grant.state is GrantState.ONGOING and grant not in apart_from
-        ]
-        return next((grant for grant in ongoing if grant.kind is kind), next(iter(ongoing), None))
+        oldest: Grant | None = None
+        for grant in self._grants.get(medium, ()):
+            if grant.state is GrantState.ONGOING and grant not in apart_from:
+                if grant.kind is kind:
+                    return grant
+                oldest = oldest or grant
+        return oldest
 
     def remove(self, grant: Grant) -> None:
         grants = self._grants[grant.medium]
         grants.remove(grant)
         if not grants:
             del self._grants[grant.medium]
+
+    def revoke(self, grant: Grant) -> None:
+        """Remove `grant`, and remember that the connection has not given it back."""
+        self.remove(grant)
+        self._revoked |= {grant.medium}
+
+    def was_revoked(self, medium: ResourceId) -> bool:
+        """Whether a grant on `medium` was revoked since the last one was added."""
+        return medium in self._revoked
 
     def all(self) -> tuple[Grant, ...]:
         return tuple(grant for grants in self._grants.values() for grant in grants)
@@ -57,16 +70,20 @@ class Holdings:
 class Client:
     """One connection. It is known by this object: ids repeat and descriptors are reused by the kernel."""
 
-    def __init__(self, serial: int, outbox: Outbox, *, pid: int, uid: int) -> None:
+    def __init__(
+        self, serial: int, outbox: Outbox, *, pid: int, uid: int, rights: frozenset[Right] = frozenset()
+    ) -> None:
         self.serial = serial
         self.outbox = outbox
         self.pid = pid
         self.uid = uid
+        self.rights = rights
         self.waiting = OrderedSet[Withdrawable]()
         self.holdings = Holdings()
+        self._text = f"client {serial} (pid {pid}, uid {uid})"
 
     def __str__(self) -> str:
-        return f"client {self.serial} (pid {self.pid}, uid {self.uid})"
+        return self._text
 
     def leave(self) -> None:
         """The connection has ended: withdraw what is pending, take back what was granted (decision 9)."""
@@ -75,4 +92,13 @@ class Client:
         self.waiting.clear()
         for grant in self.holdings.all():
             self.holdings.remove(grant)
-            grant.device.end_grant(grant, dirty=grant.kind is RequestKind.WRITE)
+            _take_back(grant)
+
+    def revoke(self, grant: Grant) -> None:
+        """Take back a grant that the connection holds, as if it had ended."""
+        self.holdings.revoke(grant)
+        _take_back(grant)
+
+
+def _take_back(grant: Grant) -> None:
+    grant.device.end_grant(grant, dirty=grant.kind is RequestKind.WRITE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
 from math import inf
 from weakref import WeakValueDictionary
 
@@ -24,7 +25,8 @@ from lrs_trio.errors import LrsError, describe
 from lrs_trio.events import EventKind, Events
 from lrs_trio.model import Family, LockOwner, RequestKind, ResourceId
 from lrs_trio.ordered import OrderedSet
-from lrs_trio.scheduling.placement import Never, Placed, Waits
+from lrs_trio.scheduling.pace import Pace
+from lrs_trio.scheduling.placement import Never, Placed
 from lrs_trio.scheduling.queue import RequestQueue
 from lrs_trio.scheduling.recheck import Recheck
 from lrs_trio.scheduling.requests import (
@@ -39,6 +41,7 @@ from lrs_trio.scheduling.requests import (
 )
 from lrs_trio.scheduling.roster import Roster
 from lrs_trio.scheduling.supply import Pass, Supply, Surroundings
+from lrs_trio.scheduling.sweep import Sweep
 from lrs_trio.settings import FamilySettings, TapeSettings
 
 log = structlog.get_logger()
@@ -46,6 +49,12 @@ log = structlog.get_logger()
 INBOX_CAPACITY = 256
 """Requests handed over and not yet taken in. The family takes them in without waiting for anything, so
 this only absorbs bursts; when it is full, the task that hands over waits, and no reader does."""
+
+SWEPT_AT_ONCE = 100
+"""How many lines or requests are looked at in one step to see whether they can still be served."""
+
+Looks = tuple[int, int | None]
+"""How many looks had begun at what is attached, and at what else the supply has."""
 
 ENDINGS = {
     RequestState.ANSWERED: EventKind.ALLOCATION_GRANTED,
@@ -87,7 +96,7 @@ class FamilyScheduler:
         """
         self.family = family
         self.settings = settings
-        self.queue = RequestQueue(_by_arrival(settings))
+        self.queue = RequestQueue(_by_arrival(settings), keeps_heads=isinstance(settings, TapeSettings))
         self.live = OrderedSet[FamilyRequest]()
         self.draining = False
         # A volume is forgotten when no device and no grant has anything to do with it.
@@ -96,14 +105,20 @@ class FamilyScheduler:
         self._owner = owner
         self._events = events
         self._changed = trio.Event()
+        self._arriving = OrderedSet[FamilyRequest]()
+        self._until_decided = OrderedSet[Callable[[], None]]()
+        self._passing = False
         self._world: object = None
         # Those that no pass has decided yet, with the look-ups of media that had begun when they came.
-        self._undecided: dict[PlaceableRequest, tuple[int, int | None]] = {}
+        self._undecided: dict[PlaceableRequest, Looks] = {}
+        self._sweep = Sweep(self.queue)
         self._hopeful: list[Allocation] = []
         self._recheck = Recheck(dss, owner, recheck_s, wall_clock)
         self._on_settings = on_settings
         devices: dict[ResourceId, DeviceTask] = {}
-        context = DeviceContext(settings, dss, owner, self.volumes, events, self.look, start_of=start_of)
+        context = DeviceContext(
+            settings, dss, owner, self.volumes, events, self.look, start_of=start_of, newcomers=self._newcomers
+        )
         self._around = Surroundings(context, devices, self._recheck, lambda: self.settings, self._replan)
         self.supply = make_supply(self._around)
         self._roster = Roster(family, devices, self.supply, context, self._replan, self._look_anew)
@@ -125,6 +140,7 @@ class FamilyScheduler:
             self._hand_over.send_nowait(request)
         except trio.WouldBlock:
             return False
+        self._arriving.add(request)
         return True
 
     async def wait_submit(self, request: FamilyRequest) -> None:
@@ -149,6 +165,11 @@ class FamilyScheduler:
         """Something has changed that may let a request go on: look at the queue again soon."""
         self._changed.set()
 
+    @property
+    def undecided(self) -> bool:
+        """Whether requests wait that a pass will look at, or just does, and may place anywhere."""
+        return bool(self._arriving) or ((self._passing or self._changed.is_set()) and len(self.queue) > 0)
+
     def unfinished(self) -> list[str]:
         """Each device that has not ended, with what keeps it, for people to read."""
         return self._roster.unfinished()
@@ -172,6 +193,10 @@ class FamilyScheduler:
                 with self._inbox:
                     async for request in self._inbox:
                         self._take_in(request, nursery, devices)
+                        # What else is there comes in the same step: one pass then looks at all of it.
+                        with suppress(trio.WouldBlock, trio.EndOfChannel):
+                            while True:
+                                self._take_in(self._inbox.receive_nowait(), nursery, devices)
                 nursery.cancel_scope.cancel(reason="the family's channel is closed")
         finally:
             # Only a forced end leaves any.
@@ -192,14 +217,15 @@ class FamilyScheduler:
     # Taking in.
 
     def _take_in(self, request: FamilyRequest, nursery: trio.Nursery, devices: trio.Nursery) -> None:
+        self._arriving.discard(request)
         if request.ended:
             return
         if self.draining:
             self._turn_away(request)
             return
         self.live.add(request)
-        request.on_end = lambda: self._forget(request)
-        request.on_requeue = lambda: self._requeue(request)
+        request.on_end = self._forget
+        request.on_requeue = self._requeue
         if isinstance(request, NotifyRequest):
             nursery.start_soon(self._notify, request, devices, name=f"notify of {request.body.resource}")
         elif isinstance(request, PlaceableRequest):
@@ -226,7 +252,7 @@ class FamilyScheduler:
 
     def _turn_away(self, request: FamilyRequest) -> None:
         """Refuse what comes too late to be taken in."""
-        request.on_end = lambda: self._forget(request)
+        request.on_end = self._forget
         request.refuse(shutting_down())
 
     def _requeue(self, request: FamilyRequest) -> None:
@@ -246,6 +272,8 @@ class FamilyScheduler:
         self.look()
 
     def _tell(self, kind: EventKind, request: Allocation, detail: str = "") -> None:
+        if not self._events.wants(kind):
+            return
         self._events.emit(
             kind,
             family=self.family.label,
@@ -265,9 +293,23 @@ class FamilyScheduler:
             await self._recheck_media()
             # What has come while the media were looked up is decided with what that has found.
             self._changed = trio.Event()
-            self._schedule()
+            asked, self._until_decided = self._until_decided, OrderedSet()
+            if len(self.queue):
+                self._passing = True
+                await self._schedule()
+                self._passing = False
+            for decided in asked:
+                decided()
             while self._hopeful:
                 nursery.start_soon(self._seek_devices, self._hopeful.pop(), name="look at locks of other hosts")
+
+    def _newcomers(self, decided: Callable[[], None]) -> bool:
+        """Whether anything is `undecided`; if so, `decided` is called after a pass that begins from now on."""
+        if not self.undecided:
+            return False
+        self._until_decided.add(decided)
+        self.look()
+        return True
 
     def _next_change(self) -> float:
         """When the passing of time alone lets somebody go on; never while nobody waits."""
@@ -275,7 +317,7 @@ class FamilyScheduler:
 
     def _look_anew(self) -> None:
         """What has changed may matter to all who wait, also where nothing has come free."""
-        self._world = None
+        self.supply.look_anew()
         self.look()
 
     async def _recheck_media(self) -> None:
@@ -286,54 +328,75 @@ class FamilyScheduler:
         locate_expiry = self.settings.locate_expiry_ms / 1000 if self.supply.heeds_locates(self.queue) else 0.0
         for device in await self._recheck.look(self.devices.values(), locate_expiry):
             self._replan(device)
-            self._world = None
+            self.supply.look_anew()
         if await self.supply.refresh(self.queue):
-            self._world = None
+            self.supply.look_anew()
 
     async def _seek_devices(self, request: Allocation) -> None:
         """Before a write is refused for want of a medium: see whether another host has given one back."""
         await self._roster.look_again(lambda awaited: True)
         self._admit(request)
 
-    def _schedule(self) -> None:
-        """One pass: every waiting request takes, claims, or is refused, in order (decision 3)."""
-        if not len(self.queue):
-            return
+    async def _schedule(self) -> None:
+        """One pass: every waiting request takes, claims, or is refused, in order (decision 3).
+
+        However many they are, no step takes long.
+        """
         made = self.supply.begin(self.queue)
-        world = made.world
-        everything, self._world = world != self._world, world
-        for request in self.queue.in_order():
-            if not everything and not made.gives:
-                break
-            self._settle(request, made)
+        if made.world != self._world:
+            self._world = made.world
+            self._sweep.begin()
+        pace = Pace(made.looks_per_step)
+        for request in made.turns():
+            if request is not None:
+                self._settle(request, made)
+            await pace.step()
         # Nothing is free for those that are left, but the new ones may ask for what can never be.
         for request in tuple(self._undecided):
-            self._settle(request, made)
+            if request in self._undecided:
+                self._judge(request, made)
+                await pace.step()
+        for request in self._sweep.some(made, SWEPT_AT_ONCE):
+            self._judge(request, made)
+        if self._sweep:
+            self.look()
         self.supply.end(made)
 
     def _settle(self, request: PlaceableRequest, made: Pass) -> None:
         """Let one request take, claim or be refused."""
         looks = self._undecided.pop(request, None)
         outcome = made.decide(request)
-        match outcome:
-            case Never() if looks is not None and self._looks_again(request, *looks):
-                # What it needs may have been made usable since it was looked up.
-                self._undecided[request] = looks
-                self.look()
-            case Never(error):
-                if isinstance(request, Allocation) and self._has_hope(request):
-                    request.hoped = True
-                    self.queue.discard(request)
-                    self._hopeful.append(request)
-                else:
-                    # What a device has met with says more than that nothing is left to be tried.
-                    self._refuse(request, request.error or error)
-            case Placed():
-                outcome.take(request.kind)
-                self.queue.discard(request)
-                self._place(request, outcome)
-            case Waits():
-                outcome.keep()
+        if isinstance(outcome, Never):
+            self._turn_down(request, outcome.error, looks)
+            return
+        made.apply(request, outcome)
+        if isinstance(outcome, Placed):
+            self.queue.discard(request)
+            self._place(request, outcome)
+
+    def _judge(self, request: PlaceableRequest, made: Pass) -> None:
+        """Let one request be refused if it can never be served."""
+        looks = self._undecided.pop(request, None)
+        never = made.judge(request)
+        if never is not None:
+            self._turn_down(request, never.error, looks)
+
+    def _turn_down(self, request: PlaceableRequest, error: LrsError, looks: Looks | None) -> None:
+        """Refuse one that can never be served, unless a look may find that it can.
+
+        `looks` had begun when it came, if no pass has decided it before.
+        """
+        if looks is not None and self._looks_again(request, *looks):
+            # What it needs may have been made usable since it was looked up.
+            self._undecided[request] = looks
+            self.look()
+        elif isinstance(request, Allocation) and self._has_hope(request):
+            request.hoped = True
+            self.queue.discard(request)
+            self._hopeful.append(request)
+        else:
+            # What a device has met with says more than that nothing is left to be tried.
+            self._refuse(request, request.error or error)
 
     def _looks_again(self, request: PlaceableRequest, attached: int, supplied: int | None) -> bool:
         """Have everything looked up that was not since `request` came; ``False`` if all was.
@@ -380,16 +443,14 @@ class FamilyScheduler:
 
     def _replan(self, device: DeviceTask) -> None:
         """Let the requests that were promised this device, and not yet answered, be decided anew."""
-        promised = [
-            request
-            for request in self.live
-            if isinstance(request, Allocation) and any(grant.device is device for grant in request.grants)
-        ]
+        self.supply.touch(device)
+        holders = (grant.holder for grant in device.state.grants)
+        promised = dict.fromkeys(holder for holder in holders if isinstance(holder, Allocation))
         for allocation in sorted(promised, key=lambda request: request.serial):
             allocation.replan()
-        for request in tuple(self.live):
-            if isinstance(request, FormatRequest) and request.device is device:
-                request.replan()
+        formatting = device.state.formatting
+        if formatting is not None and isinstance(formatting.holder, FormatRequest):
+            formatting.holder.replan()
 
 
 def _by_arrival(settings: FamilySettings) -> frozenset[RequestKind]:

@@ -18,23 +18,20 @@ from lrs_trio.errors import LrsError
 from lrs_trio.model import AdmStatus, Device, Family, FsStatus, Medium, RequestKind, ResourceId
 from lrs_trio.scheduling.catalog import Catalog, shelf_of
 from lrs_trio.scheduling.compatibility import compatible, gaps
-from lrs_trio.scheduling.library_offers import ShelfMedium, Stock
-from lrs_trio.scheduling.library_pass import LibraryPass, drive_model, drive_offer, leaves, share_out, writers_of
-from lrs_trio.scheduling.library_placement import wanted_by_reads
-from lrs_trio.scheduling.piles import Pile, Wish
+from lrs_trio.scheduling.drive_offers import DriveOffers
+from lrs_trio.scheduling.library_offers import DriveOffer, Stock
+from lrs_trio.scheduling.library_pass import LibraryPass, drive_model, drive_offer, share_out, writers_of
 from lrs_trio.scheduling.placement import ALL_KINDS
 from lrs_trio.scheduling.queue import RequestQueue
+from lrs_trio.scheduling.queued_reads import QueuedReads
 from lrs_trio.scheduling.requests import PlaceableRequest
+from lrs_trio.scheduling.shelf import Shelf
 from lrs_trio.scheduling.supply import Pass, Surroundings
 from lrs_trio.scheduling.suspicions import Suspicions
 from lrs_trio.settings import TapeSettings
 from lrs_trio.storage.protocols import DriveUnit
-from lrs_trio.wire.messages import ReadAllocation
 
 log = structlog.get_logger()
-
-MOST_WISHES = 32
-"""For how many different wishes the shelf is kept sorted from one pass to the next."""
 
 
 class LibrarySupply:
@@ -71,15 +68,15 @@ class LibrarySupply:
         self.catalog = Catalog(family, context.dss, context.owner, recheck_s, context.start_of)
         self.suspicions = Suspicions(family, around, self.catalog)
         self._gaps: frozenset[str] = frozenset()
-        self._shelf: Mapping[ResourceId, ShelfMedium] = {}
-        self._piles: dict[Wish, list[Pile]] = {}
-        self._shelf_state: object = None
+        self._news = 0
+        self._shelf = Shelf()
+        self._drive_offers = DriveOffers(self._offer)
+        self._located: Mapping[ResourceId, float] = {}
         self._make_context = partial(
             DriveContext,
             **{field.name: getattr(context, field.name) for field in fields(DeviceContext)},
             wall_clock=wall_clock,
             judge=self.suspicions.judge,
-            put_back=self._put_back,
             logs_moves=logs_moves,
             drives=lambda: self.drives,
         )
@@ -97,7 +94,12 @@ class LibrarySupply:
         return (device for device in self._around.devices.values() if isinstance(device, DriveTask))
 
     def make_device(self, row: Device) -> DeviceTask:
-        return DriveTask(row, self._make_unit(row), self._make_context(evidence=self.suspicions.evidence))
+        context = self._make_context(
+            evidence=self.suspicions.evidence,
+            changed=partial(self._drive_changed, row.id),
+            put_back=partial(self._put_back, row.id),
+        )
+        return DriveTask(row, self._make_unit(row), context)
 
     async def start(self) -> None:
         """Read the media, and what the log says of them and of the drives."""
@@ -133,7 +135,14 @@ class LibrarySupply:
         return len(queue) > 0
 
     def settings_changed(self) -> None:
+        self._drive_offers.touch_all()
         self._tell_gaps(map(drive_model, self.drives))
+
+    def touch(self, device: DeviceTask) -> None:
+        self._drive_offers.touch(device.id)
+
+    def look_anew(self) -> None:
+        self._news += 1
 
     def next_change(self) -> float:
         now = trio.current_time()
@@ -141,38 +150,53 @@ class LibrarySupply:
         return min(self.catalog.next_expiry(), min(busy, default=inf))
 
     def begin(self, queue: RequestQueue) -> LibraryPass:
-        settings, drives = self.settings, list(self.drives)
+        settings, known = self.settings, self._drive_offers
         if settings.dispatch == "none":
             self._dedicated.clear()
-        offers = [drive_offer(drive, self._around, settings, self.dedicated(drive.id)) for drive in drives]
-        if settings.dispatch == "fair_share":
-            share_out(offers, queue, settings, self._in_favour)
+        located = self._around.recheck.located
+        if located or self._located:
+            known.touch_all()
+        self._located = dict(located)
+        known.renew(self.drives)
+        known.known.shared = settings.dispatch == "none"
+        if not known.known.shared:
+            share_out(known.offers, queue, settings, self._in_favour)
         barred = self.suspicions.evidence.barred()
-        self._keep_shelf(drives, barred)
-        reads = (request.body for request in queue.in_order() if isinstance(request.body, ReadAllocation))
+        alone = {medium for _, medium in barred}
+        self._shelf.update(self.catalog.rows, self.catalog.take_changed(), known.in_drives, alone)
         stock = Stock(
-            drives=offers,
-            shelf=self._shelf,
+            drives=known.offers,
+            shelf=self._shelf.media,
             compatible=lambda medium, model: compatible(medium.model, model, settings),
             barred=barred,
-            wanted=wanted_by_reads(reads, offers),
+            wanted=QueuedReads(queue, known.offers),
             absent={},
             grouped=settings.read_algorithm == "grouped_read",
-            leaving={drive.medium.id: drive.medium for drive in drives if drive.medium is not None and leaves(drive)},
-            known_piles=self._piles,
+            leaving=known.leaving,
+            known_piles=self._shelf.piles,
+            known_drives=known.known,
         )
         return LibraryPass(
-            stock, self._around, settings, self.catalog.version, writers_of(drives), self.suspicions.evidence.suspects()
+            stock,
+            queue,
+            self._around,
+            settings,
+            (known.version, self.catalog.version, self._news),
+            writers_of(self.drives) if settings.max_writers_per_grouping else {},
+            self.suspicions.evidence.suspects(),
         )
 
     def end(self, made: Pass) -> None:
         """Keep which drive is there for which kinds of requests, and begin the exchanges of media."""
         if not isinstance(made, LibraryPass):
             return
-        self._dedicated |= {offer.device: offer.dedicated for offer in made.stock.drives}
-        for drive in self.drives:
-            if drive.id in made.exchanges and drive.state.idle:
-                drive.exchange(made.exchanges[drive.id])
+        if self.settings.dispatch != "none":
+            self._dedicated |= {offer.device: offer.dedicated for offer in made.stock.drives}
+        for name, medium in made.exchanges.items():
+            drive = self._around.devices.get(name)
+            if isinstance(drive, DriveTask) and drive.state.idle:
+                drive.exchange(medium)
+                self._drive_offers.touch(name)
         self._favour(made.out_of_turn)
 
     def _favour(self, waiting: Iterable[RequestKind]) -> None:
@@ -220,7 +244,12 @@ class LibrarySupply:
 
     # What drives tell.
 
-    def _put_back(self, medium: Medium, error: LrsError | None) -> None:
+    def _drive_changed(self, drive: ResourceId) -> None:
+        self._drive_offers.touch(drive)
+        self._around.context.changed()
+
+    def _put_back(self, drive: ResourceId, medium: Medium, error: LrsError | None) -> None:
+        self._drive_offers.touch(drive)
         self.catalog.put_back(medium, error)
         self._around.context.changed()
 
@@ -236,16 +265,8 @@ class LibrarySupply:
 
     # What a pass begins with.
 
-    def _keep_shelf(self, drives: Iterable[DriveTask], barred: Iterable[tuple[ResourceId, ResourceId]]) -> None:
-        """Look at the shelf anew if it is not as in the last pass: there may be thousands of media on it."""
-        media = (medium for drive in drives for medium in (drive.bound, drive.medium))
-        in_drives = frozenset(medium.id for medium in media if medium is not None)
-        state = self.catalog.version, in_drives, frozenset(medium for _, medium in barred)
-        if state == self._shelf_state and len(self._piles) <= MOST_WISHES:
-            return
-        shelf = shelf_of(self.catalog.rows, in_drives)
-        self._shelf = {medium: ShelfMedium(shelved.medium, shelved.refusal) for medium, shelved in shelf.items()}
-        self._shelf_state, self._piles = state, {}
+    def _offer(self, drive: DriveTask) -> DriveOffer:
+        return drive_offer(drive, self._around, self.settings, self.dedicated(drive.id))
 
 
 def _writable(medium: Medium) -> bool:

@@ -6,12 +6,12 @@ for the requests behind (decision 3); nothing of it is held between two passes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lrs_trio.errors import LrsError
 from lrs_trio.model import Medium, RequestKind, ResourceId
-from lrs_trio.scheduling.piles import Pile, Wish, piled, room_of
+from lrs_trio.scheduling.piles import Pile, PileName, ShelfMedium, Wish, piled, room_of
 from lrs_trio.scheduling.placement import ALL_KINDS, Placed, VolumeOffer, Waits
 
 FROM_SHELF = 3
@@ -51,6 +51,8 @@ class DriveOffer:
     dedicated: frozenset[RequestKind] = ALL_KINDS
     refusal: LrsError | None = None
     technology: str | None = None
+    untouched: bool = True
+    """Whether no pass has given or kept anything of it."""
 
     @property
     def open(self) -> bool:
@@ -84,6 +86,7 @@ class DriveOffer:
 
     def take(self, kind: RequestKind, reserve: int) -> None:
         """Give one slot, and `reserve` bytes, to a request of `kind`."""
+        self.untouched = False
         self.formatting = kind is RequestKind.FORMAT
         self.slots = 0 if self.formatting else self.slots - 1
         self.load += 1
@@ -94,23 +97,46 @@ class DriveOffer:
 
     def claim(self, reserve: int, *, exclusive: bool) -> None:
         """Keep one slot for an earlier request; all of them where any newcomer could delay it."""
+        self.untouched = False
         self.slots = max(self.slots - 1, 0) if self.mixes and not exclusive else 0
         self.idle = False
         self.volume.available -= reserve
 
     def hold(self, medium: Medium) -> None:
         """From now on `medium` is promised to this drive."""
+        self.untouched = False
         self.medium = medium
         self.volume = VolumeOffer(room_of(medium), room_of(medium))
         self.mounted = self.loaded = False
 
 
-@dataclass(frozen=True, slots=True)
-class ShelfMedium:
-    """A medium of the DSS that is in no drive of this host; `refusal` says why it cannot be had, if so."""
+@dataclass(slots=True, eq=False)
+class KnownDrives:
+    """What is known of all drives when a pass begins.
 
-    medium: Medium
-    refusal: LrsError | None = None
+    By medium: the drive that has it, or is promised it. By drive: the medium and its free bytes, unless it is stuck
+    there. By library and model of media: the drives that take them; whoever needs others adds them. `shared` tells
+    whether all drives are there for all kinds of requests.
+    """
+
+    homes: dict[ResourceId, DriveOffer] = field(default_factory=dict)
+    usable: dict[ResourceId, tuple[Medium, int]] = field(default_factory=dict)
+    takers: dict[tuple[str, str | None], list[DriveOffer]] = field(default_factory=dict)
+    shared: bool = True
+
+    def add(self, offer: DriveOffer) -> None:
+        medium = offer.medium
+        if medium is not None:
+            self.homes[medium.id] = offer
+            if offer.serving or offer.refusal is None:
+                self.usable[offer.device] = medium, offer.volume.free
+
+
+def _known_of(drives: Sequence[DriveOffer]) -> KnownDrives:
+    known = KnownDrives(shared=all(drive.dedicated == ALL_KINDS for drive in drives))
+    for drive in drives:
+        known.add(drive)
+    return known
 
 
 @dataclass(slots=True)
@@ -122,38 +148,48 @@ class Stock:
         shelf: media that are in no drive here and promised to none.
         compatible: whether a drive of the model given can read and write a medium; asked once for each pair of models.
         barred: drives and media that have failed together and are not tried together again.
-        wanted: by medium: how many queued reads the media in drives could serve with it (see `wanted_by_reads`).
+        wanted: the media in drives that queued reads want, and with which they could be served.
         absent: of media that are in none of these, why they cannot be had.
         grouped: whether a read leaves a drive alone whose medium other reads want.
         leaving: media that are still in a drive which is promised to another one: for them one waits.
-        known_piles: what passes with the same shelf and the same media in `barred` have sorted already.
+        known_drives: what is known of all the drives from passes before.
+        known_piles: what passes with this shelf and the same media in `barred` have sorted already.
     """
 
     drives: list[DriveOffer]
     shelf: Mapping[ResourceId, ShelfMedium]
     compatible: Callable[[Medium, str | None], bool]
     barred: Collection[tuple[ResourceId, ResourceId]]
-    wanted: Mapping[ResourceId, int]
+    wanted: Container[ResourceId]
     absent: Mapping[ResourceId, LrsError]
     grouped: bool
     leaving: Mapping[ResourceId, Medium] = field(default_factory=dict)
-    known_piles: dict[Wish, list[Pile]] = field(default_factory=dict)
+    known_piles: dict[Wish, dict[PileName, Pile]] = field(default_factory=dict)
+    known_drives: KnownDrives | None = None
     gone: set[ResourceId] = field(default_factory=set, init=False)
     """What this pass has taken or claimed of the shelf."""
+    shared: bool = field(init=False)
+    """Whether all drives are there for all kinds of requests."""
     evicted: dict[ResourceId, Medium] = field(default_factory=dict, init=False)
     """What leaves its drive because of this pass, or does so already."""
     began_elsewhere: list[tuple[Medium, int]] = field(default_factory=list, init=False)
     """The media that were not on the shelf when the pass began, with their free bytes; not those that are stuck."""
-    _homes: dict[ResourceId, DriveOffer] = field(default_factory=dict, init=False)
+    _homes: dict[ResourceId, DriveOffer] = field(init=False)
+    _takers: dict[tuple[str, str | None], list[DriveOffer]] = field(init=False)
     _pairs: dict[tuple[str | None, str | None], bool] = field(default_factory=dict, init=False)
+    _alone: frozenset[ResourceId] = field(default=frozenset(), init=False)
+    _open: list[DriveOffer] = field(default_factory=list, init=False)
+    _elsewhere: dict[Wish, list[tuple[Medium, int]]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
+        known = self.known_drives or _known_of(self.drives)
+        self._alone = frozenset(medium for _, medium in self.barred)
+        self._open = [drive for drive in self.drives if drive.open]
+        self._homes = dict(known.homes)
+        self._takers = known.takers
+        self.shared = known.shared
         self.evicted.update(self.leaving)
-        for drive in self.drives:
-            if drive.medium is not None:
-                self._homes[drive.medium.id] = drive
-                if drive.serving or drive.refusal is None:
-                    self.began_elsewhere.append((drive.medium, drive.volume.free))
+        self.began_elsewhere += known.usable.values()
         self.began_elsewhere += [(medium, room_of(medium)) for medium in self.leaving.values()]
 
     def home(self, medium: ResourceId) -> DriveOffer | None:
@@ -180,10 +216,12 @@ class Stock:
 
     def piles(self, wish: Wish) -> list[Pile]:
         """The media that stood on the shelf when the pass began and that `wish` allows; sorted once for each wish."""
-        if wish not in self.known_piles:
-            media = (shelved.medium for shelved in self.shelf.values() if shelved.refusal is None)
-            self.known_piles[wish] = piled(media, wish, {medium for _, medium in self.barred})
-        return self.known_piles[wish]
+        piles = self.known_piles.get(wish)
+        if piles is None:
+            # Those that come back to the shelf keep their places.
+            media = sorted(self.shelf.values(), key=lambda shelved: shelved.place)
+            piles = self.known_piles[wish] = piled(media, wish, self._alone)
+        return list(piles.values())
 
     def refusal(self, medium: ResourceId) -> LrsError | None:
         """Why `medium` cannot be had for longer than anybody should wait, if so."""
@@ -193,10 +231,27 @@ class Stock:
         shelved = self.shelf.get(medium)
         return shelved.refusal if shelved is not None else None
 
+    @property
+    def opened(self) -> list[DriveOffer]:
+        """The drives of which anything can be given now, in their order."""
+        if not all(drive.open for drive in self._open):
+            self._open = [drive for drive in self._open if drive.open]
+        return self._open
+
+    def elsewhere(self, wish: Wish) -> list[tuple[Medium, int]]:
+        """Of the media that were not on the shelf when the pass began those that `wish` allows, with their bytes."""
+        found = self._elsewhere.get(wish)
+        if found is None:
+            found = self._elsewhere[wish] = [entry for entry in self.began_elsewhere if wish.allows(entry[0])]
+        return found
+
     def fits(self, medium: Medium, drive: DriveOffer) -> bool:
         """Whether `medium` can be used in `drive`, as far as anybody knows."""
-        if medium.id.library != drive.device.library or (drive.device, medium.id) in self.barred:
+        if medium.id in self._alone and (drive.device, medium.id) in self.barred:
             return False
+        return medium.id.library == drive.device.library and self._is_compatible(medium, drive)
+
+    def _is_compatible(self, medium: Medium, drive: DriveOffer) -> bool:
         pair = medium.model, drive.model
         if pair not in self._pairs:
             self._pairs[pair] = self.compatible(medium, drive.model)
@@ -204,12 +259,22 @@ class Stock:
 
     def ever(self, medium: Medium) -> list[DriveOffer]:
         """The drives that `medium` could be used in, if nothing went on anywhere."""
-        return [drive for drive in self.drives if drive.serving and self.fits(medium, drive)]
+        library, model = medium.id.library, medium.model
+        takers = self._takers.get((library, model))
+        if takers is None:
+            takers = self._takers[library, model] = [
+                drive
+                for drive in self.drives
+                if drive.serving and drive.device.library == library and self._is_compatible(medium, drive)
+            ]
+        if medium.id in self._alone:
+            return [drive for drive in takers if self.fits(medium, drive)]
+        return takers
 
     def is_wanted(self, drive: DriveOffer) -> bool:
         """Whether a queued read waits for nothing but its turn in `drive`."""
         medium = drive.medium
-        return medium is not None and self.wanted.get(medium.id, 0) > 0 and self.fits(medium, drive)
+        return medium is not None and medium.id in self.wanted and self.fits(medium, drive)
 
     def put(self, medium: Medium, drive: DriveOffer) -> None:
         """Promise `drive` to `medium`; the one that is in it leaves, and nobody can have that in this pass."""
@@ -243,6 +308,7 @@ class DriveTake:
     def take(self, kind: RequestKind) -> None:
         if self.partner is not None:
             self.drive.dedicated, self.partner.dedicated = self.partner.dedicated, self.drive.dedicated
+            self.partner.untouched = False
         elif not self.drive.dedicated:
             self.drive.dedicated = frozenset({kind})
         if not self.in_place:
@@ -287,7 +353,7 @@ class StayClaim:
     drive: DriveOffer
 
     def claim(self) -> None:
-        self.drive.stays = True
+        self.drive.stays, self.drive.untouched = True, False
 
 
 def all_at_once(placed: Placed) -> Placed | Waits:

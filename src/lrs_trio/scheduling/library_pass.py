@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import trio
@@ -12,18 +12,25 @@ from lrs_trio.devices.drive import DriveTask
 from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.devices.volume import Volume
 from lrs_trio.errors import LrsError, describe
-from lrs_trio.model import Medium, RequestKind, ResourceId
+from lrs_trio.model import Family, Medium, RequestKind, ResourceId
 from lrs_trio.scheduling.compatibility import technology
 from lrs_trio.scheduling.dispatch import dedicate
-from lrs_trio.scheduling.library_offers import DriveOffer, Stock, all_at_once
-from lrs_trio.scheduling.library_placement import place_format, place_read
-from lrs_trio.scheduling.library_write import place_write, writers_full
-from lrs_trio.scheduling.placement import Never, Outcome, Placed, VolumeOffer, Waits
-from lrs_trio.scheduling.queue import RequestQueue
+from lrs_trio.scheduling.library_offers import DriveOffer, DriveTake, Stock, all_at_once
+from lrs_trio.scheduling.library_placement import format_refusal, place_format, place_read, read_refusal
+from lrs_trio.scheduling.library_turns import turns
+from lrs_trio.scheduling.library_write import place_write, write_refusal, writers_full
+from lrs_trio.scheduling.placement import Never, Outcome, Placed, VolumeOffer, Waits, is_readable
+from lrs_trio.scheduling.queue import Demand, Line, RequestQueue
 from lrs_trio.scheduling.requests import PlaceableRequest
 from lrs_trio.scheduling.supply import Surroundings
 from lrs_trio.settings import TapeSettings
-from lrs_trio.wire.messages import ReadAllocation, WriteAllocation
+from lrs_trio.wire.messages import ReadAllocation, WriteAllocation, WriteMedium
+
+LOOKS_PER_STEP = 256
+"""How many requests are decided in one step where there are few drives; where there are many each takes longer."""
+
+MOST_IN_VAIN = 16
+"""How many writes of a line are looked at in one pass that find nothing."""
 
 
 @dataclass(slots=True)
@@ -31,30 +38,104 @@ class LibraryPass:
     """The stock of one pass."""
 
     stock: Stock
+    queue: RequestQueue
     around: Surroundings
     settings: TapeSettings
-    version: int
+    version: object
     writers: dict[str, set[object]]
     suspects: Iterable[tuple[ResourceId, ResourceId, str]]
     out_of_turn: dict[RequestKind, None] = field(default_factory=dict)
     """The kinds of requests that wait for more drives than are there for them, in the order of the queue."""
     exchanges: dict[ResourceId, Medium | None] = field(default_factory=dict)
     """By drive: the medium that is to be brought there before anybody is promised it, or that none is to be there."""
+    _line: Line | None = None
+    _closed: dict[Line, None] = field(default_factory=dict)
+    _in_vain: dict[Line, int] = field(default_factory=dict)
+    """By line: how many of its writes have found nothing."""
+    _fruitless: dict[tuple[str, str | None], None] = field(default_factory=dict)
+    """The kinds of media on the shelf for which nothing is there that a read could have."""
 
     @property
     def world(self) -> object:
-        drives = tuple((d.device, d.serving, d.medium.id if d.medium else None, d.dedicated) for d in self.stock.drives)
-        return drives, self.version, frozenset(self.stock.barred)
+        dedicated = None if self.stock.shared else tuple(drive.dedicated for drive in self.stock.drives)
+        return dedicated, self.version, frozenset(self.stock.barred)
 
     @property
-    def gives(self) -> bool:
-        return any(drive.slots for drive in self.stock.drives)
+    def looks_per_step(self) -> float:
+        return max(LOOKS_PER_STEP * 16 // (16 + len(self.stock.drives)), 2)
+
+    def turns(self) -> Iterator[PlaceableRequest | None]:
+        for line, request in turns(self.queue, self._is_open, lambda: bool(self.stock.opened)):
+            self._line = line
+            yield request
+
+    def apply(self, request: PlaceableRequest, outcome: Placed | Waits) -> None:
+        if isinstance(outcome, Placed):
+            outcome.take(request.kind)
+        else:
+            outcome.keep()
+            if not outcome.claims and self._line is not None:
+                self._found_nothing(self._line, request, outcome)
+
+    def judge(self, request: PlaceableRequest) -> Never | None:
+        body = request.body
+        if isinstance(body, WriteAllocation):
+            return self._refusal_of(body, self._excluded(request, body))
+        self.stock.absent = request.absent
+        error = read_refusal(body, self.stock) if isinstance(body, ReadAllocation) else format_refusal(body, self.stock)
+        return None if error is None else self._explained(Never(error), request)
+
+    def is_fine(self, line: Line) -> bool:
+        wanted = line.wants
+        if isinstance(wanted, Demand):
+            return wanted.client is None and self._refusal_of(_hardest(line, wanted), frozenset()) is None
+        medium = self.stock.known(wanted)
+        if medium is None or line.kind is not RequestKind.READ or not is_readable(medium):
+            return False
+        return self.stock.refusal(wanted) is None and bool(self.stock.ever(medium))
+
+    def _is_open(self, line: Line) -> bool:
+        """Whether any request of `line` could take or keep anything."""
+        stock, wanted = self.stock, line.wants
+        if not stock.opened or line in self._closed:
+            return False
+        if isinstance(wanted, Demand) or not stock.shared:
+            return True
+        home = stock.home(wanted)
+        if home is not None:
+            return home.open
+        medium = stock.known(wanted)
+        if medium is None or _class_of(medium) in self._fruitless:
+            return False
+        return any(stock.fits(medium, drive) for drive in stock.opened)
+
+    def _found_nothing(self, line: Line, request: PlaceableRequest, outcome: Waits) -> None:
+        """A request waits and has found nothing to keep: those like it need not be looked at in this pass."""
+        if isinstance(line.wants, Demand):
+            body = request.body
+            if isinstance(body, WriteAllocation) and body.grouping and self.settings.max_writers_per_grouping:
+                return  # it may be that only its grouping is in its way
+            self._in_vain[line] = self._in_vain.get(line, 0) + 1
+            if not outcome.in_turn or self._in_vain[line] >= MOST_IN_VAIN:
+                self._closed[line] = None
+        elif len(request.media) == 1 and not outcome.unload and not outcome.fetch:
+            self._closed[line] = None
+            medium = self.stock.known(line.wants)
+            if request.kind is RequestKind.READ and medium is not None and self.stock.on_shelf(line.wants):
+                self._fruitless[_class_of(medium)] = None
 
     def decide(self, request: PlaceableRequest) -> Outcome:
         outcome = self._place(request)
         if isinstance(outcome, Waits) and not outcome.in_turn:
             self.out_of_turn.setdefault(request.kind)
         if isinstance(outcome, Placed):
+            stale = [take for take in outcome.takes if isinstance(take, DriveTake) and self._is_stale(take)]
+            if stale:
+                for take in stale:
+                    take.drive.slots, take.drive.untouched = 0, False
+                # What they can do now is for the next pass to find out.
+                self.around.context.changed()
+                return self.decide(request)
             outcome = all_at_once(outcome)
         if isinstance(outcome, Waits):
             self.exchanges |= dict.fromkeys(outcome.unload) | dict(outcome.fetch)
@@ -66,11 +147,10 @@ class LibraryPass:
             limit = self.settings.max_writers_per_grouping
             if body.grouping and writers_full(request.client, body.grouping, self.writers, limit):
                 return Waits(())
-            excluded = self.around.held_by(request.client) if body.prevent_duplicate else frozenset[ResourceId]()
             outcome = place_write(
                 body,
                 self.stock,
-                excluded=excluded,
+                excluded=self._excluded(request, body),
                 first_fit=self.settings.policy == "first_fit",
                 groupings=self.settings.groupings,
             )
@@ -81,6 +161,21 @@ class LibraryPass:
         self.stock.absent = request.absent
         outcome = place_read(body, self.stock) if isinstance(body, ReadAllocation) else place_format(body, self.stock)
         return self._explained(outcome, request) if isinstance(outcome, Never) else outcome
+
+    def _refusal_of(self, body: WriteAllocation, excluded: frozenset[ResourceId]) -> Never | None:
+        return write_refusal(body, self.stock, excluded=excluded, first_fit=self.settings.policy == "first_fit")
+
+    def _excluded(self, request: PlaceableRequest, body: WriteAllocation) -> frozenset[ResourceId]:
+        return self.around.held_by(request.client) if body.prevent_duplicate else frozenset()
+
+    def _is_stale(self, take: DriveTake) -> bool:
+        """Whether a drive can do less by now than its offer says, or has something else in it."""
+        drive, medium = self.around.devices.get(take.device), take.drive.medium
+        if not isinstance(drive, DriveTask) or drive.state.free_slots(trio.current_time()) <= 0:
+            return True
+        return (drive.bound is None) != (medium is None) or (
+            drive.bound is not None and medium is not None and drive.bound.id != medium.id
+        )
 
     def _explained(self, never: Never, request: PlaceableRequest) -> Never:
         """A medium that no drive is left for because it has failed in them is more than absent."""
@@ -117,6 +212,8 @@ def drive_offer(
         formatting=state.formatting is not None,
         located=medium is not None and medium.id in around.recheck.located,
         stays=now < drive.busy_until,
+        # It stays for a time only: that has to be looked at in every pass.
+        untouched=now >= drive.busy_until,
         dedicated=dedicated,
         refusal=_refusal(drive, medium),
     )
@@ -144,11 +241,6 @@ def _room(volume: Volume | None, medium: Medium | None) -> VolumeOffer:
     return VolumeOffer(free, free)
 
 
-def leaves(drive: DriveTask) -> bool:
-    """Whether the medium in the drive has to make room for another one."""
-    return drive.bound is not None and drive.bound.id != drive.medium_id
-
-
 def drive_model(drive: DriveTask) -> str | None:
     return drive.row.model or (drive.identity.model if drive.identity is not None else None)
 
@@ -169,3 +261,15 @@ def writers_of(drives: Iterable[DriveTask]) -> dict[str, set[object]]:
             if grant.grouping is not None:
                 writers.setdefault(grant.grouping, set()).add(grant.holder.client)
     return writers
+
+
+def _class_of(medium: Medium) -> tuple[str, str | None]:
+    """What decides which drives take `medium`, where nothing has failed."""
+    return medium.id.library, medium.model
+
+
+def _hardest(line: Line, wanted: Demand) -> WriteAllocation:
+    """A write that is at least as hard to serve as all those in `line`."""
+    sizes = zip(line.largest, wanted.parts, strict=True)
+    media = tuple(WriteMedium(size, tags, empty) for size, (tags, empty) in sizes)
+    return WriteAllocation(media, Family.TAPE, library=wanted.library, no_split=True)

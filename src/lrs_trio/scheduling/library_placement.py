@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 from lrs_trio.errors import LrsError
 from lrs_trio.model import Medium, ReadOperation, RequestKind, ResourceId
 from lrs_trio.scheduling.assignment import assign
-from lrs_trio.scheduling.library_offers import DriveClaim, DriveOffer, DriveTake, Stock
+from lrs_trio.scheduling.library_offers import DriveClaim, DriveTake, Stock
 from lrs_trio.scheduling.placement import (
     Never,
     Outcome,
@@ -31,14 +30,11 @@ def place_read(request: ReadAllocation, stock: Stock) -> Outcome:
     What is mounted comes before what is loaded, and that before what has to be fetched; apart from that the client's
     order counts.
     """
-    usable, error = _usable(request, stock)
-    if len(usable) < request.n_required:
-        return Never(error or LrsError(errno.EINVAL, "more media are required than were named"))
+    refusal, usable = _readable(request, stock)
+    if refusal is not None:
+        return Never(refusal)
     usable.sort(key=lambda medium: stock.steps(medium.id))
     slots = [usable] * request.n_required
-    if None in assign(slots, stock.ever):
-        text = f"there are not enough drives to read {request.n_required} of these media at once"
-        return Never(LrsError(errno.ENODEV, text))
     ways = Ways(stock, RequestKind.READ, considerate=stock.grouped)
     chosen = _choose(slots, ways)
     if stock.grouped and len(chosen) < request.n_required:
@@ -61,10 +57,9 @@ def place_read(request: ReadAllocation, stock: Stock) -> Outcome:
 
 def place_format(request: Format, stock: Stock) -> Outcome:
     """The drive that has the medium, once nothing else goes on there, or one that can be given to it (note 5)."""
-    medium = stock.known(request.medium)
-    error = _absent(request.medium, stock) if medium is None else _format_error(request, medium, stock)
-    if error is not None or medium is None:
-        return Never(busy_error(error) or no_device(request.medium))
+    medium, refusal = stock.known(request.medium), format_refusal(request, stock)
+    if refusal is not None or medium is None:
+        return Never(refusal or no_device(request.medium))
     ways = Ways(stock, RequestKind.FORMAT)
     drives = ways(medium)
     if drives:
@@ -74,20 +69,27 @@ def place_format(request: Format, stock: Stock) -> Outcome:
     return ways.rearrange([[medium]]) or ways.waits((), [medium], 1, lambda drive: DriveClaim(drive, exclusive=True))
 
 
-def wanted_by_reads(requests: Iterable[ReadAllocation], drives: Iterable[DriveOffer]) -> Mapping[ResourceId, int]:
-    """By medium in a drive that serves reads: how many requests want it and need nothing but such media."""
-    held = {
-        drive.medium.id: drive.medium
-        for drive in drives
-        if drive.medium is not None and drive.serving and RequestKind.READ in drive.dedicated
-    }
-    wanted: Counter[ResourceId] = Counter()
-    for request in requests:
-        named = [held[name] for name in request.media if name in held]
-        here = [medium.id for medium in named if read_error(request.operation, medium) is None]
-        if len(here) >= request.n_required:
-            wanted.update(here)
-    return wanted
+def read_refusal(request: ReadAllocation, stock: Stock) -> LrsError | None:
+    """Why a read can never be served, if so."""
+    return _readable(request, stock)[0]
+
+
+def format_refusal(request: Format, stock: Stock) -> LrsError | None:
+    """Why a format can never be done, if so."""
+    medium = stock.known(request.medium)
+    error = _absent(request.medium, stock) if medium is None else _format_error(request, medium, stock)
+    return busy_error(error)
+
+
+def _readable(request: ReadAllocation, stock: Stock) -> tuple[LrsError | None, list[Medium]]:
+    """Why a read can never be served, if so, and the media that it could be served with, in the client's order."""
+    usable, error = _usable(request, stock)
+    if len(usable) < request.n_required:
+        return error or LrsError(errno.EINVAL, "more media are required than were named"), usable
+    if None in assign([usable] * request.n_required, stock.ever):
+        text = f"there are not enough drives to read {request.n_required} of these media at once"
+        return LrsError(errno.ENODEV, text), usable
+    return None, usable
 
 
 def _usable(request: ReadAllocation, stock: Stock) -> tuple[list[Medium], LrsError | None]:

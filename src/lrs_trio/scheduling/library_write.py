@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain, islice
 
 from lrs_trio.errors import LrsError
 from lrs_trio.model import Medium, RequestKind, ResourceId
@@ -34,6 +35,15 @@ def place_write(
         if isinstance(outcome, Placed):
             return outcome
     return make(None).place()
+
+
+def write_refusal(
+    request: WriteAllocation, stock: Stock, *, excluded: frozenset[ResourceId], first_fit: bool
+) -> Never | None:
+    """Why a write can never be served, if so; as for `place_write`."""
+    ways = Ways(stock, RequestKind.WRITE, excluded=excluded)
+    prospects = _Write(request, stock, ways, excluded, first_fit, None).prospects()
+    return prospects if isinstance(prospects, Never) else None
 
 
 def writers_full(client: object, grouping: str, writers: Mapping[str, Collection[object]], limit: int) -> bool:
@@ -75,6 +85,19 @@ class _Write:
         found = assign(slots, self._ways)
         if None not in found:
             return self._placed(found)
+        whole = self.prospects()
+        if isinstance(whole, Never):
+            return whole
+        if whole:
+            return self._waits(slots, self._whole, found)
+        slots = self._have(self._parts)
+        found = assign(slots, self._ways)
+        return self._waits(slots, self._parts, found) if None in found else self._placed(found)
+
+    def prospects(self) -> Never | bool:
+        """Whether the write could be served in whole parts if nothing else went on, or why it can never be."""
+        if self._is_surely_whole():
+            return True
         error = self._no_media() or self._no_room()
         if error is not None:
             return Never(error)
@@ -82,12 +105,10 @@ class _Write:
             return Never(LrsError(errno.ENODEV, "there are not enough usable drives for the media of this write"))
         # A write is only split if no medium has room for all of it, once what others have reserved is released.
         if self._possible(self._whole):
-            return self._waits(slots, self._whole, found)
+            return True
         if self._request.no_split or not self._possible(self._parts):
             return Never(LrsError(errno.ENOSPC, "no usable medium has room for all of this write"))
-        slots = self._have(self._parts)
-        found = assign(slots, self._ways)
-        return self._waits(slots, self._parts, found) if None in found else self._placed(found)
+        return False
 
     def _placed(self, found: Found) -> Placed:
         pairs = zip(self._request.media, found, strict=True)
@@ -97,6 +118,24 @@ class _Write:
 
     def _take(self, pair: tuple[Medium, DriveOffer], reserve: int) -> DriveTake:
         return self._ways.take(*pair, reserve)
+
+    def _is_surely_whole(self) -> bool:
+        """Whether it is plain that all parts could be written at once, each in one piece, if nothing else went on.
+
+        It is if each part has as many media to choose from as there are parts, and these as many drives.
+        """
+        needed = len(self._wishes)
+        for wish, fit in dict.fromkeys(zip(self._wishes, self._whole, strict=True)):
+            media = (medium for medium, room in self._stock.elsewhere(wish) if room >= fit.least)
+            candidates = chain(self._shelved(wish, fit, gone=()), media)
+            if sum(1 for _ in islice(filter(self._is_well_served, candidates), needed)) < needed:
+                return False
+        return True
+
+    def _is_well_served(self, medium: Medium) -> bool:
+        """Whether there are as many drives for `medium` as there are parts."""
+        drives = (drive for drive in self._stock.ever(medium) if drive.device not in self._excluded)
+        return sum(1 for _ in islice(drives, len(self._wishes))) == len(self._wishes)
 
     # What there is now.
 
@@ -110,7 +149,7 @@ class _Write:
     def _fitting(self, wish: Wish, fit: Fit) -> list[Medium]:
         here = [
             drive.medium
-            for drive in self._stock.drives
+            for drive in self._stock.opened
             if drive.medium is not None and drive.volume.available >= fit.least and wish.allows(drive.medium)
         ]
         return here + self._shelved(wish, fit)
@@ -154,9 +193,8 @@ class _Write:
 
     def _total(self, wishes: set[Wish]) -> int:
         """The free bytes of all media that any of `wishes` allows."""
-        elsewhere = sum(
-            room for medium, room in self._stock.began_elsewhere if any(wish.allows(medium) for wish in wishes)
-        )
+        here = {medium.id: room for wish in wishes for medium, room in self._stock.elsewhere(wish)}
+        elsewhere = sum(here.values())
         piles = [pile for wish in wishes for pile in self._stock.piles(wish)]
         if len(wishes) == 1:
             return elsewhere + sum(pile.room for pile in piles)
@@ -168,9 +206,8 @@ class _Write:
 
     def _all(self, fits: Sequence[Fit]) -> list[list[Medium]]:
         """For each part the media that fit it, whoever has them now."""
-        began = self._stock.began_elsewhere
         return [
-            [medium for medium, room in began if room >= fit.least and wish.allows(medium)]
+            [medium for medium, room in self._stock.elsewhere(wish) if room >= fit.least]
             + self._shelved(wish, fit, gone=())
             for wish, fit in zip(self._wishes, fits, strict=True)
         ]
@@ -182,7 +219,7 @@ class _Write:
 
     def _waits(self, slots: Sequence[Sequence[Medium]], fits: Sequence[Fit], found: Found) -> Waits:
         """Keep what is found, with room for the largest part that could go there, and what may come to serve."""
-        if not any(drive.open for drive in self._stock.drives):
+        if not self._stock.opened:
             return Waits(())
         if not self._ways.suffice(self._all(fits)):
             return Waits((), in_turn=False)

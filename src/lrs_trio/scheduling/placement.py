@@ -9,7 +9,7 @@ so two requests can never wait for each other.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -43,7 +43,8 @@ class Offer:
 
     `slots` is how many grants may be added now, `load` how many there are. `kinds` says which kinds may be
     added; both, unless kinds do not mix. `located` keeps writes away for now, because a client has been told
-    that this medium is here to be read. `refusal` says why a device does not serve, where that is known.
+    that this medium is here to be read. `refusal` says why a device does not serve, where that is known. `place` is its
+    place among the offers of a family: the first one goes first where nothing else decides.
     """
 
     device: ResourceId
@@ -58,6 +59,7 @@ class Offer:
     formatting: bool = False
     located: bool = False
     refusal: LrsError | None = None
+    place: int = 0
 
     def open_to(self, kind: RequestKind) -> bool:
         return self.slots > 0 and kind in self.kinds and not (self.located and kind is RequestKind.WRITE)
@@ -173,6 +175,9 @@ class Never:
 
 Outcome = Placed | Waits | Never
 
+Absent = Mapping[ResourceId, LrsError]
+"""Of media that are in no device here: why they cannot be had."""
+
 
 def place_write(
     request: WriteAllocation,
@@ -200,6 +205,35 @@ def place_write(
 def _place_write(
     request: WriteAllocation, offers: Sequence[Offer], excluded: frozenset[ResourceId], first_fit: bool
 ) -> Outcome:
+    prospects = prospects_of(request, offers, excluded, first_fit=first_fit)
+    return prospects if isinstance(prospects, Never) else prospects.choose(request.media, first_fit=first_fit)
+
+
+@dataclass(frozen=True, slots=True)
+class Prospects:
+    """What a write can hope for: for each medium wanted the offers that could serve it, and whether in one piece.
+
+    Offers without a slot may be left out, unless their volume has to be kept from others.
+    """
+
+    served: Sequence[Sequence[Offer]]
+    whole: bool
+
+    def choose(self, wanted: Sequence[WriteMedium], *, first_fit: bool) -> Placed | Waits:
+        """The best there is now, or what is kept until there is more."""
+        open_now = [[offer for offer in candidates if offer.open_to(RequestKind.WRITE)] for candidates in self.served]
+        takes = _assign(open_now, wanted, _Fit(_available, whole=self.whole, first=first_fit))
+        chosen = tuple(take for take in takes if take is not None)
+        if len(chosen) == len(wanted):
+            return Placed(chosen)
+        missing = [slot for slot, take in enumerate(takes) if take is None]
+        return _wait_with(chosen, missing, self.served, wanted, whole=self.whole)
+
+
+def prospects_of(
+    request: WriteAllocation, offers: Sequence[Offer], excluded: frozenset[ResourceId], *, first_fit: bool
+) -> Prospects | Never:
+    """Whether a write could be served if nothing else went on, and then how."""
     wanted = request.media
     if len(wanted) > len(offers):
         return Never(LrsError(errno.ENOSPC, f"{len(wanted)} media are wanted, this host has {len(offers)}"))
@@ -217,12 +251,7 @@ def _place_write(
     # What would not fit if nothing else went on need not wait for anything to end.
     if not whole and None in _assign(served, wanted, _Fit(_free, whole=False, first=first_fit)):
         return Never(LrsError(errno.ENOSPC, "not enough media in usable devices have room for a part of this write"))
-    open_now = [[offer for offer in candidates if offer.open_to(RequestKind.WRITE)] for candidates in served]
-    takes = _assign(open_now, wanted, _Fit(_available, whole=whole, first=first_fit))
-    chosen = tuple(take for take in takes if take is not None)
-    if len(chosen) == len(wanted):
-        return Placed(chosen)
-    return _wait_with(chosen, [slot for slot, take in enumerate(takes) if take is None], served, wanted, whole=whole)
+    return Prospects(served, whole)
 
 
 def _wait_with(
@@ -262,22 +291,14 @@ def _largest(offer: Offer, served: Sequence[Sequence[Offer]], wanted: Sequence[W
     return min(max(sizes, default=0), max(offer.volume.available, 0))
 
 
-def place_read(request: ReadAllocation, offers: Sequence[Offer], absent: dict[ResourceId, LrsError]) -> Outcome:
+def place_read(request: ReadAllocation, offers: Mapping[ResourceId, Offer], absent: Absent) -> Outcome:
     """Choose `n_required` of the media, in the client's order as far as they are free (note 6).
 
-    `absent` says of media that are in no device here why they cannot be read.
+    `offers` are those of the media in devices; `absent` says of others why they cannot be read.
     """
-    by_medium = {offer.medium.id: offer for offer in offers}
-    usable: list[Offer] = []
-    first_error: LrsError | None = None
-    for medium in request.media:
-        offer = by_medium.get(medium)
-        error = absent.get(medium, no_device(medium)) if offer is None else _read_error(request.operation, offer)
-        if error is None and offer is not None:
-            usable.append(offer)
-        first_error = first_error or error
-    if len(usable) < request.n_required:
-        return Never(first_error or LrsError(errno.EINVAL, "more media are required than were named"))
+    refusal, usable = _readable(request, offers, absent)
+    if refusal is not None:
+        return Never(refusal)
     ready = [offer for offer in usable if offer.open_to(RequestKind.READ)][: request.n_required]
     takes = tuple(OfferTake(offer) for offer in ready)
     if len(takes) == request.n_required:
@@ -286,21 +307,50 @@ def place_read(request: ReadAllocation, offers: Sequence[Offer], absent: dict[Re
     return Waits(takes + tuple(OfferTake(offer) for offer in usable if offer.slots > 0 and offer not in ready))
 
 
-def place_format(request: Format, offers: Sequence[Offer], absent: LrsError | None) -> Outcome:
-    """The device that holds the medium, once nothing else goes on there (note 5)."""
-    offer = next((offer for offer in offers if offer.medium.id == request.medium), None)
+def read_refusal(request: ReadAllocation, offers: Mapping[ResourceId, Offer], absent: Absent) -> LrsError | None:
+    """Why a read can never be served, if so; as for `place_read`."""
+    return _readable(request, offers, absent)[0]
+
+
+def _readable(
+    request: ReadAllocation, offers: Mapping[ResourceId, Offer], absent: Absent
+) -> tuple[LrsError | None, list[Offer]]:
+    """Why a read can never be served, if so, and the offers that it could be served with."""
+    usable: list[Offer] = []
+    first_error: LrsError | None = None
+    for medium in request.media:
+        offer = offers.get(medium)
+        error = absent.get(medium, no_device(medium)) if offer is None else _read_error(request.operation, offer)
+        if error is None and offer is not None:
+            usable.append(offer)
+        first_error = first_error or error
+    if len(usable) < request.n_required:
+        return first_error or LrsError(errno.EINVAL, "more media are required than were named"), usable
+    return None, usable
+
+
+def place_format(request: Format, offers: Mapping[ResourceId, Offer], absent: Absent) -> Outcome:
+    """The device that holds the medium, once nothing else goes on there (note 5); `absent` as for `place_read`."""
+    refusal = format_refusal(request, offers, absent)
+    if refusal is not None:
+        return Never(refusal)
+    offer = offers[request.medium]
+    if offer.idle and offer.slots > 0:
+        return Placed((OfferTake(offer),))
+    return Waits((OfferTake(offer, exclusive=True),))
+
+
+def format_refusal(request: Format, offers: Mapping[ResourceId, Offer], absent: Absent) -> LrsError | None:
+    """Why a format can never be done, if so; as for `place_format`."""
+    offer = offers.get(request.medium)
     if offer is None:
-        return Never(absent or no_device(request.medium))
+        return absent.get(request.medium) or no_device(request.medium)
     error = format_error(request, offer.medium)
     if error is None and offer.formatting:
         error = being_formatted(request.medium)
     if error is None and not offer.serving:
         error = busy_error(offer.refusal) or no_device(request.medium)
-    if error is not None:
-        return Never(error)
-    if offer.idle and offer.slots > 0:
-        return Placed((OfferTake(offer),))
-    return Waits((OfferTake(offer, exclusive=True),))
+    return error
 
 
 def read_error(operation: ReadOperation, medium: Medium) -> LrsError | None:
@@ -316,6 +366,11 @@ def read_error(operation: ReadOperation, medium: Medium) -> LrsError | None:
     if medium.adm_status is not AdmStatus.UNLOCKED:
         return LrsError(errno.EPERM, f"{medium.id}: is {medium.adm_status.value}; unlock it first")
     return None
+
+
+def is_readable(medium: Medium) -> bool:
+    """Whether nobody is refused who wants to read or to delete what is on `medium`."""
+    return all(read_error(operation, medium) is None for operation in ReadOperation)
 
 
 def format_error(request: Format, medium: Medium) -> LrsError | None:
@@ -334,13 +389,17 @@ def being_formatted(medium: ResourceId) -> LrsError:
 
 def may_write(medium: Medium, wanted: WriteMedium, library: str | None) -> bool:
     """Whether `medium` is one that was `wanted`, however much room it has."""
-    statuses = (FsStatus.EMPTY,) if wanted.empty_medium else (FsStatus.EMPTY, FsStatus.USED)
+    return suits(medium, wanted.tags, wanted.empty_medium, library)
+
+
+def suits(medium: Medium, tags: tuple[str, ...], empty: bool, library: str | None) -> bool:
+    """Whether `medium` can be written, bears all `tags`, is `empty` and in `library` if that is asked for."""
     return (
         medium.put
         and medium.adm_status is AdmStatus.UNLOCKED
-        and medium.fs_status in statuses
+        and (medium.fs_status is FsStatus.EMPTY or (medium.fs_status is FsStatus.USED and not empty))
         and (library is None or medium.id.library == library)
-        and set(wanted.tags) <= set(medium.tags)
+        and (not tags or set(tags) <= set(medium.tags))
     )
 
 

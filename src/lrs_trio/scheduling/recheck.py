@@ -12,8 +12,12 @@ from lrs_trio.devices.device import DeviceTask
 from lrs_trio.dss.operations import Dss, MediumRow, ReadChangedMedia, ReadMedium
 from lrs_trio.errors import LrsError, describe
 from lrs_trio.model import Lock, LockOwner, ResourceId
+from lrs_trio.scheduling.pace import Pace
 
 log = structlog.get_logger()
+
+READS_AT_ONCE = 100
+"""How many rows are asked for in one step."""
 
 READ_AGAIN_S = 10.0
 """How long what has changed is all that is asked for. That does not tell of a row that is gone or cannot be read:
@@ -94,10 +98,12 @@ class Recheck:
             if kept > 0:
                 self.located[medium] = trio.current_time() + kept
 
-        # They wait at the same moment, so they are one transaction.
+        # Those that wait at the same moment are one transaction.
+        pace = Pace(READS_AT_ONCE)
         async with trio.open_nursery() as nursery:
             for medium, device in attached.items():
                 nursery.start_soon(read, device, medium)
+                await pace.step()
         return news
 
 

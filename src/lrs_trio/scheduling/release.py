@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 import trio
@@ -54,6 +54,7 @@ class ReleaseRequest:
         self._dss = dss
         self._events = events
         self._parts: list[Part] = []
+        self._is_to_be_answered = any(element.to_sync for element in body.media)
         self._answered = False
         self._counted = False
 
@@ -137,28 +138,13 @@ class ReleaseRequest:
 
     async def _write_books(self) -> None:
         """Add sizes and counts of all media in one transaction, so that nothing is ever half counted."""
-        rows = await self._dss.execute(
-            UpdateMedia(
-                tuple(
-                    replace(
-                        part.grant.device.figures(),
-                        add_objects=part.waiting.extents,
-                        add_logical=part.waiting.size,
-                        add_groupings=(part.waiting.grouping,) if part.waiting.grouping else (),
-                    )
-                    for part in self._parts
-                )
-            )
-        )
+        updates = tuple(part.grant.device.figures(part.waiting) for part in self._parts)
+        rows = await self._dss.execute(UpdateMedia(updates))
         for part, row in zip(self._parts, rows, strict=True):
             part.grant.device.medium_changed(row)
         if gone := [str(part.medium) for part, row in zip(self._parts, rows, strict=True) if row is None]:
             raise LrsError(errno.ENOENT, f"{', '.join(gone)}: deleted from the DSS while it was written")
         self._counted = True
-
-    @property
-    def _is_to_be_answered(self) -> bool:
-        return any(element.to_sync for element in self._body.media)
 
     def _succeed(self) -> None:
         media = tuple(part.medium for part in self._parts)
@@ -188,13 +174,16 @@ class ReleaseRequest:
         departure.offer()
 
     def _tell(self, kind: EventKind, count: int, number: int = 0) -> None:
-        self._events.emit(kind, client=str(self.client), count=count, errno=number, serial=self._serial)
+        if self._events.wants(kind):
+            self._events.emit(kind, client=str(self.client), count=count, errno=number, serial=self._serial)
 
     def _kind_of_grant(self) -> RequestKind:
         reads = (RequestKind.READ, RequestKind.RELEASE_READ)
         return RequestKind.READ if self._body.kind in reads else RequestKind.WRITE
 
     def _not_held(self, medium: ResourceId, attached: bool) -> LrsError:
+        if self.client.holdings.was_revoked(medium):
+            return LrsError(errno.EINVAL, f"{medium}: was revoked by an administrator; nothing of it is counted")
         if self.client.holdings.holds(medium):
             return LrsError(errno.EINVAL, f"{medium}: all of it that this connection holds is in a release already")
         if attached:

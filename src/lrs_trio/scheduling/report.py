@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from heapq import nsmallest
+from itertools import islice
+from math import inf
 
 import trio
 
@@ -18,6 +21,9 @@ LETTERS = {RequestKind.READ: "R", RequestKind.WRITE: "W", RequestKind.FORMAT: "F
 
 LONGEST_LIST = 200
 """Waiting requests that a report names, the oldest first; the others are only counted."""
+
+MOST_GRANTS = 2000
+"""Grants of a family that a report names, the oldest; the others are only counted."""
 
 
 def monitor(family: FamilyScheduler) -> list[dict[str, object]]:
@@ -52,6 +58,7 @@ def _monitored_medium(device: DeviceTask) -> dict[str, object]:
 def family_status(family: FamilyScheduler) -> dict[str, object]:
     """The family's part of `lrs status`; ages are seconds, sizes bytes."""
     now = trio.current_time()
+    oldest = _grants_until(family)
     kinds = (RequestKind.WRITE, RequestKind.READ, RequestKind.FORMAT)
     return {
         "family": family.family.label,
@@ -64,16 +71,23 @@ def family_status(family: FamilyScheduler) -> dict[str, object]:
                 **_client(request.client),
                 "age_s": round(now - request.since, 3),
             }
-            for request in sorted(family.live, key=lambda request: request.serial)[:LONGEST_LIST]
+            for request in islice(family.live, LONGEST_LIST)
         ],
+        "unanswered": len(family.live),
         "devices": [
-            _device_status(device, now) | {"dedicated_to": _letters(family.supply.dedicated(device.id))}
+            _device_status(device, now, oldest) | {"dedicated_to": _letters(family.supply.dedicated(device.id))}
             for device in family.devices.values()
         ],
     }
 
 
-def _device_status(device: DeviceTask, now: float) -> dict[str, object]:
+def _grants_until(family: FamilyScheduler) -> float:
+    """When the last of the grants that are named began, in trio's time."""
+    times = [grant.since for device in family.devices.values() for grant in device.state.grants]
+    return max(nsmallest(MOST_GRANTS, times)) if len(times) > MOST_GRANTS else inf
+
+
+def _device_status(device: DeviceTask, now: float, grants_until: float) -> dict[str, object]:
     state, medium = device.state, device.medium
     since = state.to_sync.since
     return {
@@ -98,12 +112,14 @@ def _device_status(device: DeviceTask, now: float) -> dict[str, object]:
         "max_concurrent_io": state.max_concurrent_io,
         "grants": [
             {
+                "medium": grant.medium.name,
                 "kind": grant.kind.name.lower(),
                 "state": grant.state.value,
                 **_client(grant.holder.client),
                 "age_s": round(now - grant.since, 3),
             }
             for grant in sorted(state.grants, key=lambda grant: grant.since)
+            if grant.since <= grants_until
         ],
         "to_sync": {
             "requests": len(state.to_sync),
@@ -111,8 +127,21 @@ def _device_status(device: DeviceTask, now: float) -> dict[str, object]:
             "age_s": None if since is None else round(now - since, 3),
         },
         "syncing": state.syncing is not None,
+        "sync_cost": _sync_cost(device),
         "free": state.volume.free,
         "reserved_bytes": state.volume.reserved,
+    }
+
+
+def _sync_cost(device: DeviceTask) -> dict[str, object] | None:
+    """What a sync of the tape in a drive has been found to take, in seconds: at least, and for each file on it."""
+    cost = device.sync_cost
+    if cost is None:
+        return None
+    return {
+        "base_s": round(cost.base_s, 3),
+        "per_file_s": round(cost.per_file_s, 6),
+        "syncs": cost.samples,
     }
 
 

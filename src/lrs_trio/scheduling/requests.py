@@ -9,7 +9,7 @@ import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lrs_trio.devices.departure import Departure
 from lrs_trio.devices.grant import Grant, GrantState
@@ -48,9 +48,11 @@ class RequestState(Enum):
 class FamilyRequest:
     """What all requests to a family have in common.
 
-    `serial` gives the order of arrival. `on_end` is called once, when the request is answered or
-    withdrawn; `on_requeue` when it has to be placed anew.
+    `serial` gives the order of arrival. `on_end` is called with it once, when it is answered or
+    withdrawn; `on_requeue` when it has to be placed anew. There may be very many of them.
     """
+
+    __slots__ = ("answered", "client", "on_end", "on_requeue", "request", "serial", "since", "state")
 
     kind: RequestKind
 
@@ -62,8 +64,8 @@ class FamilyRequest:
         self.state = RequestState.QUEUED
         self.answered = 0
         """The errno of its refusal."""
-        self.on_end: Callable[[], None] = _nothing
-        self.on_requeue: Callable[[], None] = _nothing
+        self.on_end: Callable[[Any], None] = _nothing
+        self.on_requeue: Callable[[Any], None] = _nothing
         client.waiting.add(self)
 
     @property
@@ -103,7 +105,7 @@ class FamilyRequest:
     def _end(self, state: RequestState) -> None:
         self.state = state
         self.client.waiting.discard(self)
-        self.on_end()
+        self.on_end(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,8 @@ class Choice:
 
 class Allocation(FamilyRequest):
     """A read or write allocation: all its media or none, one answer (notes 6, 7, 9)."""
+
+    __slots__ = ("_departure", "_thresholds", "absent", "body", "error", "grants", "hoped", "kind")
 
     def __init__(
         self,
@@ -183,7 +187,7 @@ class Allocation(FamilyRequest):
             self._departure.replace(None)
         self._take_back()
         self.state = RequestState.QUEUED
-        self.on_requeue()
+        self.on_requeue(self)
 
     def _give_up(self, body: Failed | None) -> None:
         response = None if body is None else Response(self.request.id, body)
@@ -244,6 +248,8 @@ class Held:
 class FormatRequest(FamilyRequest):
     """A format, done by the device's task (notes 5.1, 5.3)."""
 
+    __slots__ = ("_device", "_job", "absent", "body", "error")
+
     kind = RequestKind.FORMAT
 
     def __init__(self, client: Client, request: Request, body: Format, serial: int, since: float) -> None:
@@ -275,7 +281,7 @@ class FormatRequest(FamilyRequest):
         """Wait in the queue again, unless the format has begun."""
         if self.state is RequestState.PLANNED and self._take_back():
             self.state = RequestState.QUEUED
-            self.on_requeue()
+            self.on_requeue(self)
 
     def formatted(self) -> None:
         if not self.ended:
@@ -290,7 +296,7 @@ class FormatRequest(FamilyRequest):
         self.error = _failure(error) or self.error
         if self.state is RequestState.PLANNED:
             self.state = RequestState.QUEUED
-            self.on_requeue()
+            self.on_requeue(self)
 
     def refuse(self, error: OSError) -> None:
         if self._take_back():
@@ -316,6 +322,8 @@ PlaceableRequest = Allocation | FormatRequest
 
 class NotifyRequest(FamilyRequest):
     """News from an administrator; answered only if the client waits for it."""
+
+    __slots__ = ("body",)
 
     kind = RequestKind.NOTIFY
 
@@ -351,5 +359,5 @@ def shutting_down() -> LrsError:
     return LrsError(errno.ESHUTDOWN, "the daemon is shutting down")
 
 
-def _nothing() -> None:
+def _nothing(request: object) -> None:
     return None

@@ -182,6 +182,7 @@ class Roster:
             del self.devices[device.id]
             # Whoever remembers the device is not to keep its volume: a next one there measures anew.
             device.state.volume = Volume()
+        self._supply.touch(device)
         self._changed()
 
     async def _update_medium(self, resource: ResourceId) -> None:

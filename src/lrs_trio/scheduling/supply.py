@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from lrs_trio.devices.device import DeviceContext, DeviceTask
+from lrs_trio.devices.grant import GrantState
 from lrs_trio.model import Device, RequestKind, ResourceId
 from lrs_trio.scheduling.client import Client
-from lrs_trio.scheduling.placement import Outcome
-from lrs_trio.scheduling.queue import RequestQueue
+from lrs_trio.scheduling.placement import Never, Outcome, Placed, Waits
+from lrs_trio.scheduling.queue import Line, RequestQueue
 from lrs_trio.scheduling.recheck import Recheck
-from lrs_trio.scheduling.requests import PlaceableRequest
+from lrs_trio.scheduling.requests import Allocation, PlaceableRequest
 from lrs_trio.settings import FamilySettings
 
 
@@ -28,21 +29,35 @@ class Surroundings:
     recheck: Recheck
     settings: Callable[[], FamilySettings]
     replan: Callable[[DeviceTask], None]
+    _found: dict[ResourceId, DeviceTask] = field(default_factory=dict, init=False)
 
     def is_attached(self, medium: ResourceId) -> bool:
-        return any(device.medium_id == medium for device in self.devices.values())
+        return self.device_with(medium) is not None
+
+    def device_with(self, medium: ResourceId) -> DeviceTask | None:
+        """The device that has `medium` in it."""
+        device = self._found.get(medium)
+        # Where it was found last it is nearly always.
+        if device is None or device.medium_id != medium or self.devices.get(device.id) is not device:
+            device = next((device for device in self.devices.values() if device.medium_id == medium), None)
+            if device is None:
+                self._found.pop(medium, None)
+            else:
+                self._found[medium] = device
+        return device
 
     def held_by(self, client: Client) -> frozenset[ResourceId]:
         """The devices on which `client` has a grant."""
-        return frozenset(
-            device.id
-            for device in self.devices.values()
-            if any(grant.holder.client is client for grant in device.state.grants)
-        )
+        promised = [request.grants for request in client.waiting if isinstance(request, Allocation)]
+        grants = (grant for some in (client.holdings.all(), *promised) for grant in some)
+        return frozenset(grant.device.id for grant in grants if grant.state is not GrantState.ENDED)
 
 
 class Pass(Protocol):
-    """One look at the queue. What a request takes or claims is not there for the next one."""
+    """One look at those who wait. What a request takes or claims is not there for those behind it.
+
+    A pass may take several steps of its task; what changes meanwhile is for the next one.
+    """
 
     @property
     def world(self) -> object:
@@ -50,11 +65,32 @@ class Pass(Protocol):
         ...
 
     @property
-    def gives(self) -> bool:
-        """Whether anything is left to be given."""
+    def looks_per_step(self) -> float:
+        """How many of those who wait can be looked at in one step without holding anybody up."""
         ...
 
-    def decide(self, request: PlaceableRequest) -> Outcome: ...
+    def turns(self) -> Iterator[PlaceableRequest | None]:
+        """Those that could take or claim anything, in order; each is to be decided before the next one is asked for.
+
+        ``None`` stands for one that could not, so that whoever asks can make a pause now and then.
+        """
+        ...
+
+    def decide(self, request: PlaceableRequest) -> Outcome:
+        """What `request` gets now."""
+        ...
+
+    def apply(self, request: PlaceableRequest, outcome: Placed | Waits) -> None:
+        """Take what `request` has got, or what it claims, out of what there is for later ones."""
+        ...
+
+    def judge(self, request: PlaceableRequest) -> Never | None:
+        """Why `request` can never be served, if so."""
+        ...
+
+    def is_fine(self, line: Line) -> bool:
+        """Whether it is plain that nobody in `line` has to be refused."""
+        ...
 
 
 class Supply(Protocol):
@@ -91,6 +127,14 @@ class Supply(Protocol):
 
     def settings_changed(self) -> None:
         """The settings are others now."""
+        ...
+
+    def touch(self, device: DeviceTask) -> None:
+        """Something about `device` may have changed."""
+        ...
+
+    def look_anew(self) -> None:
+        """What has changed may matter to all who wait, also where nothing has come free."""
         ...
 
     def next_change(self) -> float:

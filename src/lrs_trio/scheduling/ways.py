@@ -39,7 +39,7 @@ class Ways:
         self._excluded = excluded
         self._considerate = considerate
         self._found: dict[int, list[DriveOffer]] = {}
-        self._victims = sorted((d for d in stock.drives if d.at_rest and self._may_exchange(d)), key=self._cost)
+        self._victims = sorted((d for d in stock.opened if d.at_rest and self._may_exchange(d)), key=self._cost)
 
     def __call__(self, medium: Medium) -> list[DriveOffer]:
         found = self._found.get(id(medium))
@@ -101,7 +101,7 @@ class Ways:
                 loose.append(medium)
         held = {drive for take in chosen for drive in (take.drive, take.partner)} | set(claims)
         claims |= _all_of(
-            *(drive for drive in self._stock.drives if drive not in held and self._may_take(drive, loose))
+            *(drive for drive in self._stock.opened if drive not in held and self._may_take(drive, loose))
         )
         media: list[Claim] = [MediumClaim(self._stock, medium.id) for medium, home in homes if home is None]
         return Waits((*chosen, *claims.values(), *media))
@@ -144,6 +144,8 @@ class Ways:
 
     def _own(self, medium: Medium) -> list[DriveOffer]:
         """The drives of this kind of requests in which `medium` could be used, or that could be given for it."""
+        if self._stock.shared and not self._excluded:
+            return self._stock.ever(medium)
         home = self._stock.home(medium.id)
         own = [d for d in self._stock.ever(medium) if not self.is_foreign(d) and d.device not in self._excluded]
         if home is None or not self.is_foreign(home):
