@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from random import Random
+from typing import Any
 
 import pytest
 import trio
@@ -355,7 +356,7 @@ async def test_an_idle_device_never_wakes_up(site: Site, autojump_clock: MockClo
         await trio.sleep(86_000)
         trio.lowlevel.remove_instrument(counting)
         assert counting.steps == 0
-        device.ring()
+        device.add_release(waiter().sub, at_once=True)
         trio.lowlevel.add_instrument(counting)
         await trio.sleep(1)
         trio.lowlevel.remove_instrument(counting)
@@ -544,10 +545,36 @@ async def test_a_volume_that_two_directories_share_has_one_free_space(site: Site
         assert sibling.state.volume.available == 700
 
 
+def causes(site: Site) -> list[str]:
+    return [event.detail for event in site.seen if event.kind is EventKind.SYNC_STARTED]
+
+
+async def test_what_each_sync_was_started_for_is_told(site: Site, autojump_clock: MockClock) -> None:
+    disk = site.add(A)
+    device = site.device(A, family_settings(age_ms=5_000, requests=2, adaptive=True))
+    async with site.running(device):
+        device.add_release(waiter().sub, at_once=False)
+        await trio.sleep(1)
+        company = grant_on(device)
+        device.plan(company, site.medium(A))
+        device.add_release(waiter().sub, at_once=False)
+        await trio.sleep(10)
+        for _ in range(2):
+            device.add_release(waiter().sub, at_once=False)
+        await trio.sleep(1)
+        device.add_release(waiter().sub, at_once=True)
+        await trio.sleep(1)
+        device.add_release(waiter().sub, at_once=False)
+        device.end_grant(company, dirty=False)
+        await trio.sleep(1)
+    assert disk.times("sync") == [0, 6, 11, 12, 13]
+    assert causes(site) == ["alone", "time", "requests", "partial", "alone"]
+
+
 # A sync that fails.
 
 
-async def make_failing(site: Site, nursery: trio.Nursery, *, sync_while_io: bool = True, **more: int) -> DeviceTask:
+async def make_failing(site: Site, nursery: trio.Nursery, *, sync_while_io: bool = True, **more: Any) -> DeviceTask:
     site.add(A)
     site.disks[device_id(A)].fail("sync", errno.EIO)
     device = site.device(A, family_settings(age_ms=1000, sync_while_io=sync_while_io, **more))
@@ -823,8 +850,9 @@ async def test_a_due_sync_comes_between_two_actions(site: Site, autojump_clock: 
     device = site.device(A, family_settings(requests=1, sync_while_io=False))
     async with site.running(device):
         holder = Holder()
-        device.plan(grant_on(device, RequestKind.READ, holder=holder), site.medium(A))
         device.add_release(waiter().sub, at_once=False)
+        device.plan(grant_on(device, RequestKind.READ, holder=holder), site.medium(A))
+        assert holder.ready == []
         await trio.sleep(1)
         assert disk.times("sync") == [0.0]
         assert len(holder.ready) == 1

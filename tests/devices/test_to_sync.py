@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from lrs_trio.devices.to_sync import SubRequest, SyncGroup, SyncStatus, ToSyncSet
+from lrs_trio.devices.to_sync import Cause, SubRequest, SyncGroup, SyncStatus, ToSyncSet
 from lrs_trio.model import SyncThresholds
 
 AGE, COUNT, SIZE = 10.0, 3, 1000
@@ -82,6 +82,23 @@ def test_at_once_means_at_once() -> None:
     to_sync = make_set()
     to_sync.add(sub(), 3.0, at_once=True)
     assert to_sync.due(3.0)
+
+
+@pytest.mark.note("3.0", "3.1", "3.2", "4.5")
+def test_what_makes_a_sync_due_is_told() -> None:
+    to_sync = make_set()
+    assert to_sync.cause(1e12) is None
+    to_sync.add(sub(), 0.0)
+    assert to_sync.cause(AGE - 1) is None
+    assert to_sync.cause(AGE) is Cause.TIME
+    to_sync.add(sub(SIZE), 0.0)
+    assert to_sync.cause(0.0) is Cause.BYTES
+    to_sync.add(sub(), 0.0)
+    assert to_sync.cause(0.0) is Cause.REQUESTS
+    to_sync.add(sub(), 0.0, at_once=True)
+    assert to_sync.cause(0.0) is Cause.PARTIAL
+    assert to_sync.take(Cause.PARTIAL).cause is Cause.PARTIAL
+    assert to_sync.take().cause is None
 
 
 def test_a_cancelled_hurry_is_over() -> None:

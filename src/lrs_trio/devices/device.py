@@ -24,6 +24,7 @@ from lrs_trio.devices.grant import Grant, GrantState
 from lrs_trio.devices.life import DeviceStatus, Life
 from lrs_trio.devices.ownership import Ownership
 from lrs_trio.devices.state import Action, DeviceState, Exchange, FormatJob, Prepare, Step
+from lrs_trio.devices.sync_cost import SyncCost
 from lrs_trio.devices.to_sync import SubRequest, SyncGroup, SyncStatus, ToSyncSet
 from lrs_trio.devices.volume import Volume
 from lrs_trio.dss.operations import (
@@ -54,12 +55,17 @@ from lrs_trio.storage.protocols import DriveIdentity, Filesystem
 log = structlog.get_logger()
 
 
+def _no_newcomers(decided: Callable[[], None]) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceContext:
     """What all devices of a family share.
 
     `changed` is called whenever a device may be able to take work that it could not take before. `start_of` tells when
-    a process of this host started.
+    a process of this host started. `newcomers` tells whether requests wait of which it is not decided yet where they go
+    on; if so, it calls what it is given when that is decided.
     """
 
     settings: FamilySettings
@@ -69,6 +75,7 @@ class DeviceContext:
     events: Events
     changed: Callable[[], None]
     start_of: StartTimeOf = field(default=process_start_time, kw_only=True)
+    newcomers: Callable[[Callable[[], None]], bool] = field(default=_no_newcomers, kw_only=True)
 
 
 class NotThereError(LrsError):
@@ -80,6 +87,9 @@ class DeviceTask(ABC):
 
     FULL_FOR_EVER: ClassVar[bool]
     """Whether a medium that was full stays so although its filesystem says that there is space."""
+
+    ACTS_DURING_SYNCS: ClassVar[bool]
+    """Whether there can be anything to do beside a sync that allows I/O: else it needs no task of its own."""
 
     def __init__(self, row: Device, filesystem: Filesystem, context: DeviceContext) -> None:
         settings = context.settings
@@ -96,6 +106,8 @@ class DeviceTask(ABC):
             max_concurrent_io=settings.max_concurrent_io,
             sync_while_io=settings.sync_while_io,
             mix_reads_and_writes=settings.mix_reads_and_writes,
+            adaptive=settings.sync.adaptive,
+            newcomers=lambda: context.newcomers(self._pass_over),
         )
         self.space = Space(0, 0)
         self.settled = trio.Event()
@@ -107,8 +119,9 @@ class DeviceTask(ABC):
         self._adoption = trio.CancelScope()
         self._failure_settled = False
         self.state.on_status = self._tell_status
-        # One place is enough: a bell that has been rung already needs no second ring.
-        self._bell, self._rung = trio.open_memory_channel[None](1)
+        self._rung = trio.Event()
+        self._asleep_until: float | None = None
+        """Until when the task waits for nothing but the bell, in trio's time; ``None`` while it does not."""
 
     @property
     def id(self) -> ResourceId:
@@ -135,6 +148,11 @@ class DeviceTask(ABC):
         return self._ownership.awaited
 
     @property
+    def sync_cost(self) -> SyncCost | None:
+        """What a sync of the medium that is in it costs; ``None`` if that is not known, or nobody wants to know."""
+        return None
+
+    @property
     def locks(self) -> Mapping[tuple[LockType, ResourceId], bool]:
         """What it has locked in the DSS; ``False`` while that is not certain."""
         return self._ownership.held
@@ -146,20 +164,29 @@ class DeviceTask(ABC):
     # What others ask for: plain calls that change the state and ring the bell.
 
     def ring(self) -> None:
-        """Let the task look at its state again."""
-        try:
-            self._bell.send_nowait(None)
-        except trio.WouldBlock:
-            pass  # it has been rung already
-        except trio.BrokenResourceError:
-            pass  # the task has ended, its state is final
+        """Let the task look at its state again, if it would find anything to do; while it is awake it looks anyway."""
+        if self._asleep_until is None:
+            return
+        step, until = self.state.next_step(trio.current_time())
+        if step is not Step.WAIT or until < self._asleep_until:
+            self._asleep_until = None
+            self._rung.set()
+
+    def _pass_over(self) -> None:
+        self.state.pass_over()
+        self.ring()
 
     def plan(self, grant: Grant, medium: Medium) -> None:
         """Promise `medium` to `grant`, which has chosen this device."""
         self.used = trio.current_time()
         grant.volume = self._volume_of(medium)
         self.state.plan(grant, medium, self.used)
-        self.ring()
+        # A task of its own is for what takes time: where nothing has to be done, the client need not wait for a turn.
+        if self.state.begins_at_once(self.used) and self._prepare_at_once(medium):
+            self.state.scheduled.popleft()
+            self._ready(grant)
+        else:
+            self.ring()
 
     def plan_format(self, job: FormatJob) -> None:
         self.used = trio.current_time()
@@ -225,21 +252,20 @@ class DeviceTask(ABC):
         """
         self.state.life = Life(trio.current_time())
         self._tell_status(self.state.status)
-        with self._rung:
-            adopted = False
-            try:
-                with self._adoption:
-                    await self._adopt(task_status)
-                    adopted = True
-            except OSError as error:
-                self._refuse(error)
-            self._ownership.stop_waiting()
-            self._tell_started(task_status)
-            if adopted:
-                self._context.changed()
-                async with trio.open_nursery() as syncs:
-                    await self._serve(syncs)
-            await self._leave()
+        adopted = False
+        try:
+            with self._adoption:
+                await self._adopt(task_status)
+                adopted = True
+        except OSError as error:
+            self._refuse(error)
+        self._ownership.stop_waiting()
+        self._tell_started(task_status)
+        if adopted:
+            self._context.changed()
+            async with trio.open_nursery() as syncs:
+                await self._serve(syncs)
+        await self._leave()
         self.ended.set()
         self._context.changed()
 
@@ -254,6 +280,10 @@ class DeviceTask(ABC):
     @abstractmethod
     async def _prepare(self, action: Prepare) -> None:
         """Make the medium of one grant usable and say so (notes 6, 7)."""
+
+    def _prepare_at_once(self, medium: Medium) -> bool:
+        """Make `medium` usable if nothing has to be awaited for that; ``False`` if `_prepare` has to do it."""
+        return False
 
     @abstractmethod
     async def _exchange(self, medium: Medium | None) -> None:
@@ -270,6 +300,10 @@ class DeviceTask(ABC):
     @abstractmethod
     async def _sync_failed(self, error: OSError) -> None:
         """What was to be synced may be lost: see that nothing more is written, and who is to blame."""
+
+    @abstractmethod
+    def _synced(self, group: SyncGroup, seconds: float) -> None:
+        """A sync of `group` has worked, and taken so long."""
 
     async def _not_recorded(self, error: LrsError) -> None:
         """What nobody waited for was synced, and the DSS refuses to take that down."""
@@ -304,13 +338,13 @@ class DeviceTask(ABC):
 
     async def _serve(self, syncs: trio.Nursery) -> None:
         while True:
-            step, until = self.state.next_step(trio.current_time())
+            now = trio.current_time()
+            step, until = self.state.next_step(now)
             match step:
                 case Step.STOP:
                     return
                 case Step.WAIT:
-                    with trio.move_on_at(until):
-                        await self._rung.receive()
+                    await self._sleep(until)
                 case Step.LOCK:
                     await self._lock_again()
                     self._context.changed()
@@ -323,11 +357,21 @@ class DeviceTask(ABC):
                     await self._act(self.state.scheduled.popleft())
                     self.state.acting = False
                 case Step.SYNC:
-                    group = self.state.begin_sync()
-                    if self.state.sync_while_io:
+                    group = self.state.begin_sync(now)
+                    if self.state.sync_while_io and self.ACTS_DURING_SYNCS:
                         syncs.start_soon(self._sync, group, name=f"sync of {self.row.path}")
                     else:
                         await self._sync(group)
+
+    async def _sleep(self, until: float) -> None:
+        """Wait for the bell, at most `until`, in trio's time."""
+        self._rung = trio.Event()
+        self._asleep_until = until
+        try:
+            with trio.move_on_at(until):
+                await self._rung.wait()
+        finally:
+            self._asleep_until = None
 
     async def _lock_again(self) -> None:
         await self._ownership.take_again(self.id, self.medium_id)
@@ -376,6 +420,7 @@ class DeviceTask(ABC):
         job = self.state.formatting
         if job is not None and medium in (None, job.medium.id) and self.state.withdraw_format(job):
             job.holder.format_displaced(error)
+        self.ring()
 
     async def _record_format(self, medium: Medium, job: FormatJob) -> Medium:
         update = MediumUpdate(
@@ -396,7 +441,8 @@ class DeviceTask(ABC):
     async def _sync(self, group: SyncGroup) -> None:
         """One physical sync for every waiting release (notes 2.5d, 4.4)."""
         started = trio.current_time()
-        self._emit(EventKind.SYNC_STARTED, count=len(group.waiting))
+        cause = group.cause.value if group.cause is not None else ""
+        self._emit(EventKind.SYNC_STARTED, count=len(group.waiting), detail=cause)
         try:
             with self._deadline(Phase.SYNC):
                 self.space = await self._filesystem.sync()
@@ -408,6 +454,7 @@ class DeviceTask(ABC):
             group.settle(error)
         else:
             self._log_sync(0)
+            self._synced(group, trio.current_time() - started)
             self.state.volume.measure(self.space.free)
             group.settle(None)
             served = [waiting for waiting in group.waiting if waiting.status is SyncStatus.DONE]
@@ -432,20 +479,23 @@ class DeviceTask(ABC):
         """Say that a physical sync has ended, in words that scripts look for; `number` is its errno or 0."""
         log.debug("sync: medium=%s rc=%d", self._loaded().id.name, -number)
 
-    def figures(self) -> MediumUpdate:
-        """What the last sync taught about the medium: used now, and how much space is left.
+    def figures(self, released: SubRequest | None = None) -> MediumUpdate:
+        """What the last sync taught about the medium (used now, and how much space is left), and what was `released`.
 
         The last one may be later than the one that a release waited for; its figures are the better ones.
         """
-        medium = self._loaded()
-        no_longer_full = medium.fs_status is FsStatus.FULL and self.space.free > 0 and not self.FULL_FOR_EVER
+        medium, space = self._loaded(), self.space
+        no_longer_full = medium.fs_status is FsStatus.FULL and space.free > 0 and not self.FULL_FOR_EVER
         return MediumUpdate(
             medium.id,
-            phys_spc_used=self.space.used,
-            phys_spc_free=self.space.free,
+            add_objects=0 if released is None else released.extents,
+            add_logical=0 if released is None else released.size,
+            phys_spc_used=space.used,
+            phys_spc_free=space.free,
             fs_status=FsStatus.USED if no_longer_full else None,
             mark_used=True,
-            mark_full=self.space.free == 0,
+            mark_full=space.free == 0,
+            add_groupings=(released.grouping,) if released is not None and released.grouping else (),
         )
 
     async def _record(self) -> None:
@@ -462,8 +512,10 @@ class DeviceTask(ABC):
             self._ownership.withhold(
                 LrsError(errno.ENXIO, f"{self._loaded().id}: was deleted from the DSS; add it again")
             )
-        elif row.id == self.medium_id:
-            self.medium = row
+        elif self.medium is not None and row.id == self.medium.id:
+            before, self.medium = self.medium, row
+            if before.use != row.use:
+                self._context.changed()
 
     def medium_read(self, row: MediumRow | LrsError | None) -> bool:
         """The DSS was asked for the medium: it has `row`, or none, or one that cannot be used. True if that is news.
@@ -501,19 +553,20 @@ class DeviceTask(ABC):
             LrsError: ETIMEDOUT, naming the phase.
         """
         limit = self._context.settings.limit(phase)
-        try:
-            with trio.fail_after(limit):
-                yield
-        except trio.TooSlowError:
+        with trio.CancelScope(deadline=trio.current_time() + limit) as scope:
+            yield
+        if scope.cancelled_caught:
             raise LrsError(
                 errno.ETIMEDOUT,
                 f"{self.row.path}: the {phase.value} did not end within {limit:g} s; look at what it hangs on",
-            ) from None
+            )
 
     def _tell_status(self, status: DeviceStatus) -> None:
         self._emit(EventKind.DEVICE_STATUS, detail=status.value)
 
     def _emit_io(self, kind: EventKind, grant: Grant) -> None:
+        if not self._context.events.wants(kind):
+            return
         self._context.events.emit(
             kind,
             family=self.id.family.label,
@@ -534,6 +587,8 @@ class DeviceTask(ABC):
         errno: int = 0,
         detail: str = "",
     ) -> None:
+        if not self._context.events.wants(kind):
+            return
         medium = medium or self.medium
         self._context.events.emit(
             kind,

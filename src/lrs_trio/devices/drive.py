@@ -21,6 +21,9 @@ from lrs_trio.devices.device import NotThereError
 from lrs_trio.devices.grant import Grant
 from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.devices.state import FormatJob, Prepare
+from lrs_trio.devices.streaming import Streaming
+from lrs_trio.devices.sync_cost import SyncCost, SyncCosts
+from lrs_trio.devices.to_sync import SyncGroup
 from lrs_trio.dss.operations import MediumRow, MediumUpdate, SetDeviceStatus, UpdateMedia
 from lrs_trio.errors import HostError, LibraryUnreachableError, LrsError, describe
 from lrs_trio.events import EventKind
@@ -37,11 +40,27 @@ class DriveTask(Carrier):
     """One drive, and whatever medium is in it."""
 
     FULL_FOR_EVER: ClassVar[bool] = True
+    ACTS_DURING_SYNCS: ClassVar[bool] = True
 
     def __init__(self, row: Device, unit: DriveUnit, context: DriveContext) -> None:
         super().__init__(row, unit, context)
         self._condemned: LrsError | None = None
         self._stopped = trio.Event()
+        self._sync_costs: dict[str | None, SyncCosts] = {}
+        """By the model of the tape."""
+        share = context.settings.sync.share_to_stream
+        if share is not None:
+            self.state.streaming = Streaming(share, self._sync_seconds)
+
+    @property
+    def sync_cost(self) -> SyncCost | None:
+        costs = self._sync_costs.get(self.medium.model) if self.medium is not None else None
+        return costs.learned if costs is not None else None
+
+    def _sync_seconds(self, files: int) -> float | None:
+        """How long a sync takes with so many more files on the tape than the books have, if that is known."""
+        cost = self.sync_cost
+        return cost.seconds(self._loaded().stats.nb_obj + files) if cost is not None else None
 
     # What others ask for.
 
@@ -283,6 +302,11 @@ class DriveTask(Carrier):
         if grant in self.state.grants:
             self.state.end(grant, trio.current_time(), dirty=False)
             grant.holder.grant_failed(grant, error)
+
+    def _synced(self, group: SyncGroup, seconds: float) -> None:
+        medium = self._loaded()
+        files = medium.stats.nb_obj + sum(waiting.extents for waiting in group.waiting)
+        self._sync_costs.setdefault(medium.model, SyncCosts()).learn(files, seconds)
 
     async def _sync_failed(self, error: OSError) -> None:
         await self._went_wrong(Phase.SYNC, error)

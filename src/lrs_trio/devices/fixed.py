@@ -15,6 +15,7 @@ from lrs_trio.devices.device import DeviceContext, DeviceTask
 from lrs_trio.devices.health import health_from_log
 from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.devices.state import FormatJob, Prepare
+from lrs_trio.devices.to_sync import SyncGroup
 from lrs_trio.devices.volume import Volume
 from lrs_trio.dss.operations import MediumUpdate, ReadHealthLog, ReadMedium, SetDeviceStatus, UpdateMedia
 from lrs_trio.errors import LrsError, describe
@@ -32,6 +33,8 @@ class FixedDevice(DeviceTask):
     """One device and the medium in it: what fails one of them fails the other, for nothing can be compared."""
 
     FULL_FOR_EVER: ClassVar[bool] = False
+    # What is mounted is granted at once, and a format waits until nothing goes on.
+    ACTS_DURING_SYNCS: ClassVar[bool] = False
 
     def __init__(self, row: Device, unit: Unit, context: DeviceContext) -> None:
         super().__init__(row, unit.filesystem, context)
@@ -85,6 +88,12 @@ class FixedDevice(DeviceTask):
         self._recover()
         self._ready(action.grant)
 
+    def _prepare_at_once(self, medium: Medium) -> bool:
+        if self.state.status is not DeviceStatus.MOUNTED:
+            return False
+        self._recover()
+        return True
+
     async def _mount(self) -> None:
         medium = self._loaded()
         try:
@@ -110,6 +119,9 @@ class FixedDevice(DeviceTask):
         if failure.errno not in NOBODY_TO_BLAME:
             await self._fail(failure)
         raise failure
+
+    def _synced(self, group: SyncGroup, seconds: float) -> None:
+        """Nothing is learned from it: it costs next to nothing."""
 
     async def _sync_failed(self, error: OSError) -> None:
         await self._fail(error, lost=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from lrs_trio.devices.volume import Volume
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lrs_trio.devices.device import DeviceTask
 
 
-class GrantState(Enum):
+class GrantState(StrEnum):
     """The two states of note 9, planned and ongoing, with what lies between and beside them.
 
     PLANNED: promised to a request, the device has work to do first. READY: usable, waiting for the

@@ -15,7 +15,8 @@ from typing import Protocol
 
 from lrs_trio.devices.grant import Grant, GrantState
 from lrs_trio.devices.life import DeviceStatus, Life
-from lrs_trio.devices.to_sync import SyncGroup, ToSyncSet
+from lrs_trio.devices.streaming import Streaming
+from lrs_trio.devices.to_sync import Cause, SyncGroup, ToSyncSet
 from lrs_trio.devices.volume import Volume
 from lrs_trio.errors import LrsError
 from lrs_trio.model import Medium, RequestKind, ResourceId
@@ -92,6 +93,10 @@ def _ignore(status: DeviceStatus) -> None:
     return None
 
 
+def _nobody() -> bool:
+    return False
+
+
 @dataclass(slots=True)
 class DeviceState:
     """One device's counts, queue and to-sync set (notes 2.3, 2.4, 5.2, 8, 9)."""
@@ -128,6 +133,14 @@ class DeviceState:
     """Why the medium in it has to be taken out before anything else is planned here."""
     on_status: Callable[[DeviceStatus], None] = _ignore
     """Called with each new status."""
+    adaptive: bool = False
+    """Whether a sync is due before its thresholds where waiting for them would gain nothing."""
+    newcomers: Callable[[], bool] = _nobody
+    """Whether requests wait of which it is not decided yet whether they go on here; asked only if that matters."""
+    passed_over: bool = False
+    """Whether it has been decided since the last promise, and none of them did."""
+    streaming: Streaming | None = None
+    """Whether a group has grown enough; ``None`` where only the thresholds say so."""
     _counts: dict[GrantState, int] = field(default_factory=lambda: dict.fromkeys(GrantState, 0))
 
     @property
@@ -193,7 +206,8 @@ class DeviceState:
         """How many more grants may be planned now (notes 2.5f, 8)."""
         if not self.serving or self.unlocked or self.formatting is not None:
             return 0
-        if not self.sync_while_io and (self.syncing is not None or self.to_sync.due(now)):
+        # A sync that is due only because nobody is there to join does not keep anybody from joining.
+        if not self.sync_while_io and (self.syncing is not None or now >= self._sync_deadline()):
             return 0
         return self.max_concurrent_io - len(self.grants)
 
@@ -214,10 +228,19 @@ class DeviceState:
         """Promise a slot. Callers have looked at `free_slots` between the same two checkpoints."""
         if len(self.grants) >= self.max_concurrent_io:
             raise RuntimeError(f"{grant.medium}: planned beyond max_concurrent_io={self.max_concurrent_io}")
+        self.passed_over = False
         self.grants.add(grant)
         grant.volume.reserved += grant.size
         self._enter(grant, GrantState.PLANNED, now)
         self.scheduled.append(Prepare(grant, medium))
+
+    def begins_at_once(self, now: float) -> bool:
+        """Whether the one action that is scheduled may begin now, as far as syncs and other actions are concerned."""
+        if self.error or self.tainted or self.lost or self.unlocked or self.stopping:
+            return False
+        if self.acting or len(self.scheduled) != 1 or self.formatting is not None or self.exchanging:
+            return False
+        return self.sync_while_io or (self.syncing is None and now < self._sync_deadline())
 
     def move(self, grant: Grant, state: GrantState, now: float) -> None:
         """Bring a live grant to another live state; one that has ended meanwhile stays ended."""
@@ -225,6 +248,7 @@ class DeviceState:
             return
         self._counts[grant.state] -= 1
         self._enter(grant, state, now)
+        self._measure_io(now)
 
     def end(self, grant: Grant, now: float, *, dirty: bool) -> None:
         """Give the slot and the reserved space back, and leave the queue (note 6).
@@ -235,6 +259,7 @@ class DeviceState:
             return
         self.grants.discard(grant)
         self._counts[grant.state] -= 1
+        self._measure_io(now)
         if grant.state is GrantState.PLANNED:
             self.scheduled = deque(a for a in self.scheduled if not (isinstance(a, Prepare) and a.grant is grant))
         grant.state = GrantState.ENDED
@@ -261,8 +286,15 @@ class DeviceState:
         self.formatting = None
         return True
 
-    def begin_sync(self) -> SyncGroup:
-        self.syncing = self.to_sync.take()
+    def pass_over(self) -> None:
+        """All requests that waited have been looked at: who can go on here has been promised that by now."""
+        self.passed_over = not self._has_company
+
+    def begin_sync(self, now: float) -> SyncGroup:
+        self.syncing = self.to_sync.take(self.sync_cause(now))
+        self.passed_over = False
+        if self.streaming is not None:
+            self.streaming.begin_sync(now)
         return self.syncing
 
     def end_sync(self) -> None:
@@ -288,8 +320,7 @@ class DeviceState:
                 return (Step.EJECT if self.at_rest else Step.WAIT), inf
             if self.unlocked:
                 return Step.LOCK, now
-        leaves = self.stopping or self.exchanging or self.gives_up
-        due = self.to_sync.due(now) or (leaves and self.to_sync.pending)
+        due = self.sync_cause(now) is not None
         if due and self.syncing is None and not self.formats and (self.sync_while_io or not self.ongoing):
             return Step.SYNC, now
         held_back = not self.sync_while_io and (due or self.syncing is not None)
@@ -301,7 +332,41 @@ class DeviceState:
             return Step.STOP, now
         if self.gives_up and self.idle and self.finished:
             return Step.EJECT, now
-        return Step.WAIT, inf if due else self.to_sync.deadline()
+        return Step.WAIT, inf if due else self._sync_deadline()
+
+    def sync_cause(self, now: float) -> Cause | None:
+        """Why a sync is due now, if one is (notes 2.4, 2.5, 3.0 to 3.2)."""
+        if not self.to_sync.pending:
+            return None
+        if now >= self._sync_deadline():
+            return self.to_sync.cause(now) or Cause.STREAMING
+        if self.stopping:
+            return Cause.DRAIN
+        if self.exchanging or self.gives_up:
+            return Cause.EXCHANGE
+        return Cause.ALONE if self._alone() else None
+
+    def _sync_deadline(self) -> float:
+        """When a sync is due if nothing more happens, never later than the thresholds have it."""
+        deadline = self.to_sync.deadline()
+        if self.streaming is None or not len(self.to_sync):
+            return deadline
+        return min(deadline, self.streaming.deadline(self.to_sync.extents))
+
+    def _alone(self) -> bool:
+        """Whether nobody could join those that wait. What nobody waits for can wait for company."""
+        if not self.adaptive or not len(self.to_sync) or self._has_company:
+            return False
+        return self.passed_over or not self.newcomers()
+
+    @property
+    def _has_company(self) -> bool:
+        """Whether any grant may end in a release. One in a partial release waits for a sync, and joins none before."""
+        return len(self.grants) > self.reserved
+
+    def _measure_io(self, now: float) -> None:
+        if self.streaming is not None:
+            self.streaming.io(self.ongoing > 0, now)
 
     def _enter(self, grant: Grant, state: GrantState, now: float) -> None:
         self._counts[state] += 1

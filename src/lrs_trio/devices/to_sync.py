@@ -13,6 +13,30 @@ from math import inf
 from lrs_trio.model import SyncThresholds
 
 
+class Cause(Enum):
+    """Why a sync is due."""
+
+    PARTIAL = "partial"
+    """A client waits for it in the middle of its work."""
+
+    REQUESTS = "requests"
+    BYTES = "bytes"
+    TIME = "time"
+    """The thresholds: so many wait, they have written so much, the oldest has waited so long."""
+
+    STREAMING = "streaming"
+    """The drive has streamed long enough to be worth a sync."""
+
+    ALONE = "alone"
+    """Nobody is there who could join."""
+
+    EXCHANGE = "exchange"
+    """The medium makes room for another one, or is formatted."""
+
+    DRAIN = "drain"
+    """The device stops."""
+
+
 class SyncStatus(Enum):
     """Where one medium of a release stands (note 2.1)."""
 
@@ -56,6 +80,8 @@ class SyncGroup:
     """What one physical sync serves: the waiting sub-requests, perhaps none when only the medium is dirty."""
 
     waiting: tuple[SubRequest, ...]
+    cause: Cause | None = None
+    """What the sync was started for; ``None`` if there was none."""
 
     def settle(self, error: OSError | None) -> None:
         for sub_request in self.waiting:
@@ -72,6 +98,7 @@ class ToSyncSet:
 
     thresholds: SyncThresholds
     size: int = 0
+    extents: int = 0
     _arrivals: dict[SubRequest, float] = field(default_factory=dict)
     _dirty_since: float | None = None
     _forced: bool = False
@@ -93,14 +120,11 @@ class ToSyncSet:
         oldest = min(next(iter(self._arrivals.values()), inf), inf if self._dirty_since is None else self._dirty_since)
         return None if oldest == inf else oldest
 
-    @property
-    def extents(self) -> int:
-        return sum(sub_request.extents for sub_request in self._arrivals)
-
     def add(self, sub_request: SubRequest, now: float, *, at_once: bool = False) -> None:
         """Let `sub_request` wait for the next sync, which is due without delay if `at_once`."""
         self._arrivals[sub_request] = now
         self.size += sub_request.size
+        self.extents += sub_request.extents
         self._forced = self._forced or at_once
 
     def mark_dirty(self, now: float) -> None:
@@ -112,6 +136,7 @@ class ToSyncSet:
         if self._arrivals.pop(sub_request, None) is None:
             return
         self.size -= sub_request.size
+        self.extents -= sub_request.extents
         if not self._arrivals:
             self._forced = False
         self.mark_dirty(now)
@@ -128,11 +153,21 @@ class ToSyncSet:
     def due(self, now: float) -> bool:
         return now >= self.deadline()
 
-    def take(self) -> SyncGroup:
-        """Hand everything that is pending over to one sync; the set is empty afterwards."""
-        group = SyncGroup(tuple(self._arrivals))
+    def cause(self, now: float) -> Cause | None:
+        """Which threshold has been reached, if any."""
+        if not self.due(now):
+            return None
+        if self._forced:
+            return Cause.PARTIAL
+        if len(self._arrivals) >= self.thresholds.requests:
+            return Cause.REQUESTS
+        return Cause.BYTES if self.size >= self.thresholds.size else Cause.TIME
+
+    def take(self, cause: Cause | None = None) -> SyncGroup:
+        """Hand everything that is pending over to one sync, if so for that `cause`; the set is empty afterwards."""
+        group = SyncGroup(tuple(self._arrivals), cause)
         self._arrivals.clear()
-        self.size = 0
+        self.size = self.extents = 0
         self._dirty_since = None
         self._forced = False
         return group
