@@ -22,6 +22,7 @@ from lrs_trio.model import (
     Medium,
     ResourceId,
 )
+from lrs_trio.record import record
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -141,7 +142,7 @@ class DeleteLocks(Operation[int]):
     locks: tuple[Lock, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class MediumUpdate:
     """Changes to one medium. ``None`` and zero leave a column alone.
 
@@ -173,7 +174,7 @@ class MediumUpdate:
     delete: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class UpdateMedia(Operation["tuple[Medium | None, ...]"]):
     """Apply all `updates`, or none. The result is each medium as it is now, ``None`` where it is gone."""
 

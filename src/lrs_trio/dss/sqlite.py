@@ -11,6 +11,7 @@ import errno
 import os
 import time
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, cast
@@ -29,8 +30,10 @@ from lrs_trio.dss.operations import (
     ReleaseLock,
     ReplaceLock,
     TakeLock,
+    UpdateMedia,
 )
 from lrs_trio.dss.refusals import not_accepted
+from lrs_trio.dss.sqlite_books import update_media_together
 from lrs_trio.dss.sqlite_operations import READS, WRITES, Handler, read_readable_media
 from lrs_trio.errors import DssUnavailableError, LrsError
 from lrs_trio.model import LockOwner, ResourceId
@@ -157,12 +160,11 @@ class SqliteHome:
         if any(type(operation) in _LOCK_CHANGES for operation in batch):
             self._answered.clear()
         self._answering.clear()
-        in_order = sorted(range(len(batch)), key=lambda place: type(batch[place]) not in WRITES)
         try:
             self._roll_back()  # What an earlier roll-back could not: it is never left half done.
             self._db.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
             try:
-                outcomes = {place: self._attempt(batch[place]) for place in in_order}
+                outcomes = self._execute(batch)
                 self._db.execute("COMMIT")
             except BaseException:
                 self._roll_back()
@@ -170,7 +172,7 @@ class SqliteHome:
         except _NOT_NOW as error:
             raise _unavailable(self._path, error) from error
         self._answered |= self._answering
-        return [outcomes[place] for place in range(len(batch))]
+        return outcomes
 
     def execute(self, operation: Operation[T]) -> T:
         """Commit one operation and return its result; raises also the `LrsError` that refused it."""
@@ -178,6 +180,27 @@ class SqliteHome:
         if isinstance(outcome, LrsError):
             raise outcome
         return cast(T, outcome)
+
+    def _execute(self, batch: Sequence[Operation[Any]]) -> list[Outcome]:
+        """Writes in their order, then reads; books, of which there are most, as many at once as follow each other."""
+        outcomes: dict[int, Outcome] = {}
+        in_order = sorted(range(len(batch)), key=lambda place: type(batch[place]) not in WRITES)
+        for are_books, run in groupby(in_order, key=lambda place: isinstance(batch[place], UpdateMedia)):
+            places = tuple(run)
+            operations = [batch[place] for place in places]
+            found = self._keep_books(operations) if are_books else None
+            outcomes.update(zip(places, found or map(self._attempt, operations), strict=True))
+        return [outcomes[place] for place in range(len(batch))]
+
+    def _keep_books(self, operations: Sequence[Any]) -> Sequence[Outcome] | None:
+        """The outcomes of `operations`; ``None`` if they have to be tried one by one.
+
+        They write with one statement, of which SQLite leaves nothing if it refuses anything.
+        """
+        try:
+            return update_media_together(self._db, operations)
+        except (apsw.ConstraintError, UnicodeEncodeError):
+            return None
 
     def _attempt(self, operation: Operation[Any]) -> Outcome:
         """The result of `operation`, or the error that refused it, with nothing of it done."""

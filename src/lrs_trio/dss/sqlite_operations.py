@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 import apsw
 import structlog
 
-from lrs_trio.dss.books import stats_to_json, strings_to_json, updated_medium
+from lrs_trio.dss.books import stats_to_json, strings_to_json
 from lrs_trio.dss.operations import (
     AddDevice,
     AddDirectory,
@@ -25,7 +25,6 @@ from lrs_trio.dss.operations import (
     DeviceRow,
     LoggedOperation,
     MediumRow,
-    MediumUpdate,
     Operation,
     ReadDevice,
     ReadDevices,
@@ -41,6 +40,7 @@ from lrs_trio.dss.operations import (
     UpdateMedia,
 )
 from lrs_trio.dss.refusals import already_known, given_twice, in_use, unknown
+from lrs_trio.dss.sqlite_books import update_media_together
 from lrs_trio.dss.sqlite_rows import (
     LOCK_COLUMNS,
     LOG_COLUMNS,
@@ -52,8 +52,7 @@ from lrs_trio.dss.sqlite_rows import (
     id_columns,
     lock_from_row,
     logged_from_row,
-    medium_from_row,
-    stats_text,
+    medium_row_from_row,
 )
 from lrs_trio.errors import LrsError, describe
 from lrs_trio.model import Device, Lock, LockOwner, LockType, Medium, ResourceId, lock_id
@@ -84,7 +83,7 @@ def _read_media(db: apsw.Connection, operation: ReadMedia) -> tuple[MediumRow, .
     found = []
     for row in db.execute(sql, (family,)).fetchall():
         try:
-            found.append(medium_from_row(row))
+            found.append(medium_row_from_row(row))
         except LrsError as error:
             log.error("row left out", error=describe(error))
     return tuple(sorted(found, key=lambda row: row.medium.id))
@@ -92,7 +91,7 @@ def _read_media(db: apsw.Connection, operation: ReadMedia) -> tuple[MediumRow, .
 
 def _read_medium(db: apsw.Connection, operation: ReadMedium) -> MediumRow | None:
     rows = db.execute(SELECT_MEDIA + WHERE_MEDIUM, id_columns(operation.id)).fetchall()
-    return medium_from_row(rows[0]) if rows else None
+    return medium_row_from_row(rows[0]) if rows else None
 
 
 def read_readable_media(db: apsw.Connection, media: Iterable[ResourceId]) -> tuple[MediumRow, ...]:
@@ -109,34 +108,10 @@ def read_readable_media(db: apsw.Connection, media: Iterable[ResourceId]) -> tup
 
 
 def _update_media(db: apsw.Connection, operation: UpdateMedia) -> tuple[Medium | None, ...]:
-    return tuple(_update_medium(db, update) for update in operation.updates)
-
-
-def _update_medium(db: apsw.Connection, update: MediumUpdate) -> Medium | None:
-    rows = db.execute(SELECT_MEDIA + WHERE_MEDIUM, id_columns(update.id)).fetchall()
-    if not rows:
-        return None
-    medium = updated_medium(medium_from_row(rows[0]).medium, update)
-    db.execute(
-        """
-        UPDATE media SET adm_status = ?, fs_status = ?, fs_label = ?, stats = ?, tags = ?, groupings = ?,
-               put = ?, get = ?, "delete" = ?
-        """
-        + WHERE_MEDIUM,
-        (
-            medium.adm_status.value,
-            medium.fs_status.value,
-            medium.fs_label,
-            stats_to_json(medium.stats, stats_text(rows[0]), medium.id),
-            strings_to_json(medium.tags),
-            strings_to_json(medium.groupings),
-            medium.put,
-            medium.get,
-            medium.delete,
-            *id_columns(medium.id),
-        ),
-    )
-    return medium
+    (outcome,) = update_media_together(db, (operation,))
+    if isinstance(outcome, LrsError):
+        raise outcome
+    return outcome
 
 
 def _set_device_status(db: apsw.Connection, operation: SetDeviceStatus) -> bool:

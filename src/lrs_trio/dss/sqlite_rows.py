@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from lrs_trio.dss.books import stats_from_json, strings_from_json
 from lrs_trio.dss.operations import DeviceRow, LoggedOperation, MediumRow
@@ -31,9 +32,11 @@ SELECT_DEVICES: Final = f"""
 SELECT family, device.id, library, host, path, adm_status, model, {LOCK_COLUMNS}
 FROM device LEFT JOIN lock ON lock.type = 'device' AND lock.id = device.id || '_' || library
 """
+MEDIUM_COLUMNS: Final = """family, media.id, library, fs_type, adm_status, fs_status, fs_label, address_type, model,
+       stats, tags, groupings, put, get, "delete"
+"""
 SELECT_MEDIA: Final = f"""
-SELECT family, media.id, library, fs_type, adm_status, fs_status, fs_label, address_type, model, stats, tags,
-       groupings, put, get, "delete", {LOCK_COLUMNS}
+SELECT {MEDIUM_COLUMNS}, {LOCK_COLUMNS}
 FROM media LEFT JOIN lock ON lock.type = 'media' AND lock.id = media.id || '_' || library
 """
 LOG_COLUMNS: Final = "family, device, medium, library, errno, cause, message, time"
@@ -71,12 +74,18 @@ def device_from_row(row: Row) -> DeviceRow:
     return DeviceRow(device, None if lock[0] is None else lock_from_row(lock))
 
 
-def medium_from_row(row: Row) -> MediumRow:
+def medium_row_from_row(row: Row) -> MediumRow:
+    """Raises `LrsError` EINVAL where the figures in the row are malformed."""
+    lock = row[15:]
+    return MediumRow(medium_from_row(row), None if lock[0] is None else lock_from_row(lock))
+
+
+def medium_from_row(row: Row) -> Medium:
     """Raises `LrsError` EINVAL where the figures in the row are malformed."""
     family, name, library, fs_type, adm_status, fs_status, fs_label, address_type, model = row[:9]
-    stats, tags, groupings, put, get, delete, *lock = row[9:]
+    stats, tags, groupings, put, get, delete = row[9:15]
     id_ = ResourceId(Family.from_label(family), name, library)
-    medium = Medium(
+    return Medium(
         id_,
         FsType[fs_type],
         AdmStatus(adm_status),
@@ -91,7 +100,6 @@ def medium_from_row(row: Row) -> MediumRow:
         bool(get),
         bool(delete),
     )
-    return MediumRow(medium, None if lock[0] is None else lock_from_row(lock))
 
 
 def logged_from_row(row: Row) -> LoggedOperation:
@@ -107,6 +115,15 @@ def logged_from_row(row: Row) -> LoggedOperation:
     )
 
 
-def stats_text(row: Row) -> str:
-    """The JSON of the figures in a row of `SELECT_MEDIA`, as it is."""
-    return cast(str, row[9])
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What a row of a medium keeps as JSON, as it is."""
+
+    stats: str
+    tags: str
+    groupings: str
+
+
+def texts_of(row: Row) -> Texts:
+    """Of a row that begins with `MEDIUM_COLUMNS`."""
+    return Texts(*row[9:12])

@@ -195,7 +195,7 @@ class DirectoryFilesystem:
 
         await held.volume.sync(held.member, sync_own)
         if found is None:
-            found = await self._call(held.root.measure_in_place)
+            found = await held.volume.looks.call(held.root.measure_in_place, self._limiter)
         return self._space(found)
 
     async def space(self) -> Space:

@@ -36,6 +36,7 @@ class Root:
         self.device = 0
         self._sync = sync
         self._descriptor: int | None = None
+        self._opened: os.stat_result | None = None
         self._write_back_errno = 0
         # Calls under way, and the owner. The last one closes: a number that is closed during a call
         # could name another file when the call gets to use it.
@@ -57,7 +58,8 @@ class Root:
             os.close(descriptor)
             return
         with self._use() as descriptor, self._blamed():
-            self.device = os.fstat(descriptor).st_dev
+            self._opened = os.fstat(descriptor)
+            self.device = self._opened.st_dev
 
     def release(self) -> None:
         """Let go: the descriptor closes now, or when the last call that still uses it ends."""
@@ -74,8 +76,8 @@ class Root:
             LrsError: ESTALE, it names another one.
             OSError: it names none.
         """
-        with self._use() as descriptor, self._blamed():
-            if os.path.samestat(os.fstat(descriptor), os.stat(self.path)):
+        with self._blamed():
+            if self._opened is not None and os.path.samestat(self._opened, os.stat(self.path)):
                 return
         raise LrsError(
             errno.ESTALE,

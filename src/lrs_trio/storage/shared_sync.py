@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 import trio
 
+from lrs_trio.storage.shared_calls import SharedCalls
+
 
 @dataclass(eq=False, slots=True)
 class Member:
@@ -66,6 +68,8 @@ class VolumeSync:
 
     members: int = 0
     epochs: ErrorEpochs = field(default_factory=ErrorEpochs)
+    looks: SharedCalls = field(default_factory=SharedCalls)
+    """For those that have been synced together and have to look at their directories."""
     _calls: dict[_Call, None] = field(default_factory=dict)
     _running: int = 0
     _ended: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
