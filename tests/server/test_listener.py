@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from lrs_trio.errors import AlreadyRunningError, LrsError
-from lrs_trio.server.listener import MAX_PATH_BYTES, PeerCredentials, open_unix_listener, peer_credentials
+from lrs_trio.server.credentials import PeerCredentials, peer_credentials
+from lrs_trio.server.listener import MAX_PATH_BYTES, open_unix_listener
 
 
 def stale_socket(path: Path) -> None:
@@ -25,7 +26,9 @@ async def test_a_client_connects_and_is_known(tmp_path: Path) -> None:
         await trio.open_unix_socket(path) as client,
         await listener.accept() as served,
     ):
-        assert peer_credentials(served) == PeerCredentials(os.getpid(), os.getuid(), os.getgid())
+        assert peer_credentials(served) == PeerCredentials(
+            os.getpid(), os.getuid(), os.getgid(), frozenset(os.getgroups())
+        )
         await client.send_all(b"hello")
         assert await served.receive_some() == b"hello"
     assert not path.exists()

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import trio
 from trio.testing import MockClock
 
 from lrs_trio.devices.departure import Departure
-from lrs_trio.server.outbox import CHUNK, ResponseChannel
+from lrs_trio.server.outbox import CHUNK, MOST_REPORTED, ResponseChannel
 from lrs_trio.wire.codec import decode_response
 from lrs_trio.wire.framing import FrameDecoder
-from lrs_trio.wire.messages import Monitored, Pong, Response
+from lrs_trio.wire.messages import (
+    Configured,
+    Monitored,
+    Pong,
+    Response,
+    ResponseBody,
+    Revoked,
+    Statistics,
+    StatusReport,
+)
 
 
 def pong(id: int) -> Response:
@@ -95,6 +106,25 @@ async def test_room_is_there_again_when_responses_have_left(autojump_clock: Mock
         nursery.start_soon(channel.wait_room)
         await trio.testing.wait_all_tasks_blocked()
         await channel.take()
+    assert not channel.full
+
+
+@pytest.mark.parametrize("report", [Monitored, Configured, Statistics, StatusReport, Revoked])
+async def test_few_long_reports_leave_no_room_either(
+    autojump_clock: MockClock, report: Callable[[str], ResponseBody]
+) -> None:
+    channel = ResponseChannel(1000)
+    channel.respond(Response(1, report("x" * MOST_REPORTED)))
+    channel.respond(Response(2, Configured()))
+    assert not channel.full
+    channel.respond(Response(3, report("x")))
+    assert channel.full
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(channel.wait_room)
+        assert ids(await channel.take()) == [1]
+        # Until all of them have left.
+        assert channel.full
+        assert ids(await channel.take()) == [2, 3]
     assert not channel.full
 
 

@@ -69,6 +69,7 @@ request_bodies: st.SearchStrategy[m.RequestBody] = st.one_of(
     st.builds(m.Configure, st.sampled_from(ConfigureOperation), texts),
     st.builds(m.Stat, maybe_texts, maybe_texts, maybe_texts),
     st.builds(m.Status),
+    st.builds(m.Revoke, several(texts), maybe_texts, st.none() | u64, st.none() | i32),
 )
 requests = st.builds(m.Request, u32, request_bodies, st.none() | i64, st.none() | i64)
 
@@ -84,5 +85,6 @@ response_bodies: st.SearchStrategy[m.ResponseBody] = st.one_of(
     st.builds(m.Configured, maybe_texts),
     st.builds(m.Statistics, texts),
     st.builds(m.StatusReport, texts),
+    st.builds(m.Revoked, texts),
 )
 responses = st.builds(m.Response, u32, response_bodies)

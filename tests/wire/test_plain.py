@@ -22,6 +22,8 @@ from lrs_trio.wire.messages import (
     ReleasedMedium,
     Request,
     Response,
+    Revoke,
+    Revoked,
     Statistics,
     StatusReport,
     WriteAllocation,
@@ -50,6 +52,8 @@ def test_every_response_comes_back_without_the_texts_of_reports(response: Respon
             response = replace(response, body=replace(response.body, status=""))
         case Statistics():
             response = replace(response, body=Statistics(""))
+        case Revoked():
+            response = replace(response, body=Revoked(""))
     assert response_of(through_json(response)) == response
 
 
@@ -111,6 +115,8 @@ def test_bytes_that_nobody_understands_are_kept(payload: bytes) -> None:
             {"kind": "response", "id": 5, "error": {"rc": -28, "kind": "read"}},
         ),
         (Response(6, StatusReport("12345")), {"kind": "response", "id": 6, "status": {"length": 5}}),
+        (Request(8, Revoke(("A",), pid=7)), {"kind": "request", "id": 8, "revoke": {"media": ["A"], "pid": 7}}),
+        (Response(8, Revoked("12345")), {"kind": "response", "id": 8, "revoke": {"length": 5}}),
         (Response(7, Configured()), {"kind": "response", "id": 7, "configure": {}}),
     ],
 )

@@ -18,6 +18,8 @@ from lrs_trio.model import RequestKind
 from lrs_trio.scheduling.client import Client
 from lrs_trio.server.dispatch import Dispatcher
 from lrs_trio.server.outbox import CHUNK, ResponseChannel
+from lrs_trio.server.stream import ClientStream
+from lrs_trio.server.turnstile import Share, Turnstile
 from lrs_trio.settings import ServerSettings
 from lrs_trio.wire.codec import MalformedRequestError, decode_request
 from lrs_trio.wire.framing import FrameDecoder
@@ -26,8 +28,6 @@ from lrs_trio.wire.messages import Failed, Response
 log = structlog.get_logger()
 
 READ_SIZE = 64 * 1024
-FRAMES_PER_TURN = 32
-"""Requests of one connection that are handled before the others get a turn."""
 
 
 class Connection:
@@ -41,13 +41,18 @@ class Connection:
         dispatcher: Dispatcher,
         settings: ServerSettings,
         events: Events,
+        turnstile: Turnstile,
     ) -> None:
+        if isinstance(stream, trio.SocketStream):
+            stream = ClientStream(stream)
         self.client = client
         self._stream = stream
         self._outbox = outbox
         self._dispatcher = dispatcher
         self._settings = settings
         self._events = events
+        self._share = Share(turnstile)
+        self._send_now = stream.send_now if isinstance(stream, ClientStream) else _send_nothing
         self._reading = trio.CancelScope()
         self._tell = None if events.on_message is None else partial(events.on_message, client.serial)
         outbox.on_departure = self._tell
@@ -96,12 +101,13 @@ class Connection:
     async def _read(self, nursery: trio.Nursery, releases: trio.Nursery) -> None:
         decoder = FrameDecoder(self._settings.max_frame_bytes)
         while data := await self._stream.receive_some(READ_SIZE):
-            for handled, payload in enumerate(decoder.feed(data), start=1):
+            self._share.begin()
+            for payload in decoder.feed(data):
                 if self._outbox.full:
                     await self._outbox.wait_room()
+                if not self._share.take():
+                    await self._share.renew()
                 self._handle(payload, nursery, releases)
-                if handled % FRAMES_PER_TURN == 0:
-                    await trio.lowlevel.checkpoint()
         if not decoder.at_boundary():
             raise ProtocolError("the connection ended inside a frame")
 
@@ -122,6 +128,17 @@ class Connection:
 
     async def _send(self) -> None:
         while frames := await self._outbox.take():
-            for start in range(0, len(frames), CHUNK):
-                with trio.fail_after(self._settings.slow_client_s):
-                    await self._stream.send_all(frames[start : start + CHUNK])
+            sent = self._send_now(frames)
+            if sent < len(frames):
+                await self._send_slowly(memoryview(frames)[sent:])
+
+    async def _send_slowly(self, frames: memoryview) -> None:
+        """Send what the client does not read as fast as it comes, for as long as it reads at all."""
+        for start in range(0, len(frames), CHUNK):
+            with trio.fail_after(self._settings.slow_client_s):
+                await self._stream.send_all(frames[start : start + CHUNK])
+
+
+def _send_nothing(data: bytes) -> int:
+    """A stream that can only be waited for."""
+    return 0

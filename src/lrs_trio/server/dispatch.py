@@ -6,6 +6,8 @@ import errno
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import get_args
 
 import structlog
 import trio
@@ -13,13 +15,15 @@ import trio
 from lrs_trio.dss.operations import Dss
 from lrs_trio.errors import LrsError, describe
 from lrs_trio.events import EventKind, Events
-from lrs_trio.model import Family, RequestKind, ResourceId
+from lrs_trio.model import Family, RequestKind, ResourceId, Right
 from lrs_trio.observe.stats import Stats
 from lrs_trio.scheduling.client import Client
 from lrs_trio.scheduling.family import FamilyScheduler
 from lrs_trio.scheduling.release import ReleaseRequest
 from lrs_trio.scheduling.report import monitor
 from lrs_trio.scheduling.requests import Allocation, FamilyRequest, FormatRequest, NotifyRequest, shutting_down
+from lrs_trio.scheduling.revocation import revoke
+from lrs_trio.server.access import needed_right
 from lrs_trio.server.configuration import Configuration, LiveConfiguration
 from lrs_trio.wire.framing import MAX_FRAME_BYTES
 from lrs_trio.wire.messages import (
@@ -35,8 +39,11 @@ from lrs_trio.wire.messages import (
     ReadAllocation,
     Release,
     Request,
+    RequestBody,
     Response,
     ResponseBody,
+    Revoke,
+    Revoked,
     Stat,
     Statistics,
     Status,
@@ -46,8 +53,8 @@ from lrs_trio.wire.messages import (
 
 log = structlog.get_logger()
 
-MOST_MEDIA = 1024
-"""Media that one read or release may name: each costs a look-up, in one step of the only loop."""
+REVOKED_VERSION = 1
+"""Of the answer to a revocation."""
 
 LONGEST_REPORT = MAX_FRAME_BYTES - 1024
 """Bytes of a report that fit into a frame with everything around them."""
@@ -92,6 +99,10 @@ class Dispatcher:
         """Take care of `request`: tasks that end with the client go to `nursery`, release tasks to `releases`."""
         body = request.body
         self._count(body)
+        right = needed_right(body)
+        if right is not None and right not in client.rights:
+            _forbid(client, request, right)
+            return
         immediate = self._immediate.get(type(body))
         if immediate is not None:
             self._answer_at_once(client, request, immediate)
@@ -99,6 +110,8 @@ class Dispatcher:
             self._release(client, request, body, releases)
         elif isinstance(body, WriteAllocation | ReadAllocation | Format | Notify):
             self._submit(client, request, body, nursery)
+        elif isinstance(body, Revoke):
+            self._answer_at_once(client, request, partial(self._revoke, client))
 
     def _answer_at_once(self, client: Client, request: Request, answer: Callable[..., ResponseBody]) -> None:
         try:
@@ -149,7 +162,7 @@ class Dispatcher:
 
     def _release(self, client: Client, request: Request, body: Release, releases: trio.Nursery) -> None:
         try:
-            self._check_release(body)
+            self._check_accepts_releases()
         except LrsError as error:
             log.info("release refused", client=str(client), error=describe(error))
             if any(element.to_sync for element in body.media):
@@ -160,11 +173,9 @@ class Dispatcher:
         if release.begin(self._is_attached, self._keeps_groupings):
             releases.start_soon(release.run, name=f"release of {client}")
 
-    def _check_release(self, body: Release) -> None:
+    def _check_accepts_releases(self) -> None:
         if not self.accepts_releases:
             raise shutting_down()
-        if len(body.media) > MOST_MEDIA:
-            raise LrsError(errno.EINVAL, f"a release names {len(body.media)} media; {MOST_MEDIA} are allowed")
 
     def _is_attached(self, medium: ResourceId) -> bool:
         family = self._services.families.get(medium.family)
@@ -185,6 +196,10 @@ class Dispatcher:
 
     def _stat(self, body: Stat) -> Statistics:
         return Statistics(self._services.stats.dump(body.ns, body.name, body.tags))
+
+    def _revoke(self, client: Client, body: Revoke) -> Revoked:
+        revoked = revoke(self._services.families.values(), body, client, self._services.events)
+        return Revoked(json.dumps({"version": REVOKED_VERSION, "revoked": revoked}))
 
     def _count(self, body: object) -> None:
         """Tell the observers what has arrived."""
@@ -212,7 +227,21 @@ _KINDS: dict[type, RequestKind] = {
     Ping: RequestKind.WRITE,
     Stat: RequestKind.WRITE,
     Status: RequestKind.WRITE,
+    Revoke: RequestKind.WRITE,
 }
+
+
+def _forbid(client: Client, request: Request, right: Right) -> None:
+    """Refuse what `client` has not the `right` to; whoever waits for no answer gets none."""
+    body = request.body
+    log.warning(
+        "request not permitted",
+        client=str(client),
+        request=type(body).__name__.lower(),
+        error=f"needs the right {right}; the settings give it by access.users or access.groups",
+    )
+    if not (isinstance(body, Notify) and not body.wait):
+        client.outbox.respond(Response(request.id, Failed(-errno.EPERM, _KINDS[type(body)])))
 
 
 def _check_size(body: ResponseBody) -> None:
@@ -222,9 +251,13 @@ def _check_size(body: ResponseBody) -> None:
         LrsError: EMSGSIZE.
     """
     match body:
-        case Monitored(str(text)) | Statistics(str(text)) | StatusReport(str(text)) | Configured(str(text)) if (
-            size := len(text.encode())
-        ) > LONGEST_REPORT:
+        case (
+            Monitored(str(text))
+            | Statistics(str(text))
+            | StatusReport(str(text))
+            | Configured(str(text))
+            | Revoked(str(text))
+        ) if (size := len(text.encode())) > LONGEST_REPORT:
             raise LrsError(errno.EMSGSIZE, f"a report of {size} bytes does not fit into a frame; ask for less")
 
 
@@ -234,7 +267,10 @@ def _counted(body: object) -> tuple[str, int]:
         return "WRITE", len(body.media)
     if isinstance(body, ReadAllocation):
         return "READ", body.n_required
-    return type(body).__name__.upper(), 0
+    return _NAMES[type(body)], 0
+
+
+_NAMES: dict[type, str] = {kind: kind.__name__.upper() for kind in get_args(RequestBody)}
 
 
 def _family_of(body: WriteAllocation | ReadAllocation | Format | Notify) -> Family:
@@ -252,8 +288,6 @@ def _family_of(body: WriteAllocation | ReadAllocation | Format | Notify) -> Fami
     if isinstance(body, Notify):
         return body.resource.family
     media = body.media
-    if len(media) > MOST_MEDIA:
-        raise LrsError(errno.EINVAL, f"a read names {len(media)} media; {MOST_MEDIA} are allowed")
     if len(set(media)) != len(media):
         raise LrsError(errno.EINVAL, "a medium is named twice")
     if not 1 <= body.n_required <= len(media):

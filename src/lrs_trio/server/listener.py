@@ -7,16 +7,21 @@ import grp
 import os
 import socket
 import stat
-import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
+import structlog
 import trio
 
-from lrs_trio.errors import LrsError
+from lrs_trio.errors import LrsError, describe
 from lrs_trio.lockfile import FileLock
+from lrs_trio.server.credentials import peer_credentials
+from lrs_trio.server.descriptors import SpareDescriptor, descriptor_limit, room_for_connections
+from lrs_trio.server.pace import Pace
+
+log = structlog.get_logger()
 
 MAX_PATH_BYTES = 107
 """What the address of a Unix socket has room for on Linux, without its closing zero."""
@@ -24,28 +29,97 @@ MAX_PATH_BYTES = 107
 BACKLOG = 4096
 """Connections that the kernel keeps until they are accepted; a crowd that starts at once must find room."""
 
-_CREDENTIALS = struct.Struct("3i")
+ACCEPTED_PER_S = 2000
+ACCEPTED_AT_ONCE = 1024
+"""Clients of a flood wait in the backlog, so that those who are connected already get on."""
+
+PAUSE_S = 0.1
+"""How long nobody is accepted after the kernel had no room for another connection. Seconds."""
+
+_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
+_NO_MEMORY = frozenset({errno.ENOBUFS, errno.ENOMEM})
 
 
-@dataclass(frozen=True, slots=True)
-class PeerCredentials:
-    """Who was at the other end when the connection was made. The kernel may give the pid to another process later."""
+class UnixListener(trio.abc.Listener[trio.SocketStream]):
+    """Accepts while enough file descriptors are left for the daemon's own work; whoever comes then is closed at once.
 
-    pid: int
-    uid: int
-    gid: int
+    A client that is closed knows it; one that nobody accepts waits for ever.
+    """
 
+    def __init__(self, listening: socket.socket) -> None:
+        """Accept from `listening`, which is closed with this listener."""
+        self._socket = listening
+        self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+        self._spare = SpareDescriptor()
+        self._pace = Pace(ACCEPTED_PER_S, ACCEPTED_AT_ONCE)
+        self._next = -inf
 
-def peer_credentials(stream: trio.SocketStream) -> PeerCredentials:
-    """The credentials of the process that connected `stream`."""
-    found = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return PeerCredentials(*_CREDENTIALS.unpack(found))
+    async def accept(self) -> trio.SocketStream:
+        """The next client that there is room for.
+
+        Raises:
+            ClosedResourceError: this listener is closed.
+            OSError: it cannot accept, for a reason that does not pass.
+        """
+        while True:
+            stream = await self._accept_anybody()
+            # The kernel gives the lowest number that is free: all below are in use.
+            limit = descriptor_limit()
+            if self._spare.refill() and stream.socket.fileno() < room_for_connections(limit):
+                return stream
+            client = str(peer_credentials(stream))
+            log.warning("connection refused: too few file descriptors are left", client=client, limit=limit)
+            await trio.aclose_forcefully(stream)
+
+    async def aclose(self) -> None:
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        self._spare.close()
+        self._listener.socket.close()
+
+    async def _accept_anybody(self) -> trio.SocketStream:
+        while True:
+            if self._next > trio.current_time():
+                await trio.sleep_until(self._next)
+            try:
+                return await self._listener.accept()
+            except OSError as error:
+                stream = await self._accept_in_spite_of(error)
+                if stream is not None:
+                    return stream
+            finally:
+                now = trio.current_time()
+                self._next = now + self._pace.step(now)
+
+    async def _accept_in_spite_of(self, error: OSError) -> trio.SocketStream | None:
+        """Accept with the spare descriptor, or wait for a better moment; raise `error` if there is none to come."""
+        if error.errno in _NO_DESCRIPTOR:
+            self._spare.close()
+            try:
+                accepted, _ = self._socket.accept()
+            except BlockingIOError:
+                # The kernel has looked for a descriptor before it has looked for a client.
+                self._spare.refill()
+                await trio.lowlevel.wait_readable(self._socket)
+                return None
+            except OSError as again:
+                error = again
+            else:
+                return trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
+        if error.errno not in _NO_DESCRIPTOR | _NO_MEMORY:
+            raise error
+        log.warning("nobody can be accepted for a moment", client="those who wait", error=describe(error))
+        await trio.sleep(PAUSE_S)
+        return None
 
 
 @asynccontextmanager
 async def open_unix_listener(
     path: Path, *, mode: int, group: str | None = None, backlog: int = BACKLOG
-) -> AsyncIterator[trio.SocketListener]:
+) -> AsyncIterator[UnixListener]:
     """Listen on `path` until the block is left; the socket is closed and its file removed then.
 
     `mode` holds the permission bits of the socket's file: who may write it may connect. `group`, a name or a
@@ -65,7 +139,11 @@ async def open_unix_listener(
         _remove_stale(path)
         with _bound_socket(path, mode, owner) as bound:
             bound.listen(backlog)
-            yield trio.SocketListener(trio.socket.from_stdlib_socket(bound))
+            listener = UnixListener(bound)
+            try:
+                yield listener
+            finally:
+                listener.close()
 
 
 def _check_path(path: Path) -> None:

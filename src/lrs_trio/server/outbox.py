@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import Any, Final
 
 import trio
 
 from lrs_trio.devices.departure import Departure
 from lrs_trio.wire.codec import encode_response
 from lrs_trio.wire.framing import encode_frame
-from lrs_trio.wire.messages import Response
+from lrs_trio.wire.messages import Configured, Monitored, Response, ResponseBody, Revoked, Statistics, StatusReport
 
 CHUNK = 16 * 1024
 """Bytes handed to the socket at a time: large enough to answer a burst in one go, small enough that a
 client which reads slowly is seen to make progress."""
 
 
+MOST_REPORTED = 1024 * 1024
+"""Characters of reports that may wait in a channel: each is as long as the site is large."""
+
+_REPORTS: Final[Mapping[type[ResponseBody], Callable[[Any], str | None]]] = {
+    Monitored: attrgetter("status"),
+    Configured: attrgetter("configuration"),
+    Statistics: attrgetter("stats"),
+    StatusReport: attrgetter("status"),
+    Revoked: attrgetter("revoked"),
+}
+
+
 class ResponseChannel:
     """Responses that have not left yet.
 
     Answering never waits, so a slow client holds up neither a device nor another client. The channel is
-    bounded all the same: the reader takes no further request while more than `capacity` responses are
-    unsent, and what can still arrive then is one answer for each request that is outstanding already.
+    bounded all the same: the reader takes no further request while more than `capacity` responses, or long
+    reports, are unsent, and what can still arrive then is one answer for each request that is outstanding already.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -30,8 +44,12 @@ class ResponseChannel:
         """Is called with each response that leaves, if somebody wants to know."""
         self._capacity = capacity
         self._unsent: deque[Response | Departure] = deque()
+        self._reported = 0
+        """Characters of the reports since there was nothing unsent."""
         self._filled = trio.Event()
         self._drained = trio.Event()
+        self._awaited = False
+        """Whether somebody waits for room."""
         self._closed = False
 
     def __len__(self) -> int:
@@ -39,9 +57,12 @@ class ResponseChannel:
 
     @property
     def full(self) -> bool:
-        return len(self._unsent) >= self._capacity
+        return len(self._unsent) >= self._capacity or self._reported > MOST_REPORTED
 
     def respond(self, response: Response) -> None:
+        text = _REPORTS.get(type(response.body))
+        if text is not None:
+            self._reported += len(text(response.body) or "")
         self._put(response)
 
     def offer(self, departure: Departure) -> None:
@@ -54,10 +75,11 @@ class ResponseChannel:
         self._drained.set()
 
     async def wait_room(self) -> None:
-        """Return once fewer than `capacity` responses are unsent, or none will ever be sent."""
+        """Return once the channel is not full any more, or nothing will ever be sent."""
         while self.full and not self._closed:
-            self._drained = trio.Event()
+            self._drained, self._awaited = trio.Event(), True
             await self._drained.wait()
+        self._awaited = False
 
     async def take(self) -> bytes:
         """The next frames to send, at least one and about `CHUNK` bytes at most; empty when it is over.
@@ -73,11 +95,15 @@ class ResponseChannel:
                     if self.on_departure is not None:
                         self.on_departure(response)
                     frames += encode_frame(encode_response(response))
-            if not self.full:
-                self._drained.set()
-            if frames or (self._closed and not self._unsent):
-                return bytes(frames)
             if not self._unsent:
+                self._reported = 0
+            if self._awaited and not self.full:
+                self._drained.set()
+            if frames:
+                return bytes(frames)
+            while not self._unsent:
+                if self._closed:
+                    return b""
                 self._filled = trio.Event()
                 await self._filled.wait()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import structlog
@@ -12,10 +11,12 @@ import trio
 from lrs_trio.events import Events
 from lrs_trio.ordered import OrderedSet
 from lrs_trio.scheduling.client import Client
+from lrs_trio.server.access import Access
 from lrs_trio.server.connection import Connection
+from lrs_trio.server.credentials import PeerCredentials
 from lrs_trio.server.dispatch import Dispatcher
-from lrs_trio.server.listener import PeerCredentials
 from lrs_trio.server.outbox import ResponseChannel
+from lrs_trio.server.turnstile import Turnstile
 from lrs_trio.settings import ServerSettings
 
 log = structlog.get_logger()
@@ -33,12 +34,15 @@ class Server:
         dispatcher: Dispatcher,
         events: Events,
         credentials: Callable[[Any], PeerCredentials],
+        access: Access,
     ) -> None:
         self._settings = settings
         self._dispatcher = dispatcher
         self._events = events
         self._credentials = credentials
+        self._access = access
         self._connections = OrderedSet[Connection]()
+        self._turnstile = Turnstile()
         self._serial = 0
         self._finishing = trio.Event()
 
@@ -64,11 +68,7 @@ class Server:
         """Serve `listener`. Release tasks are started in `releases`, which outlives every connection's reader."""
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
-                await accepting.start(
-                    partial(trio.serve_listeners, handler_nursery=connections),
-                    partial(self._accept, releases=releases),
-                    [listener],
-                )
+                accepting.start_soon(self._accept, listener, connections, releases, name="accepting")
                 task_status.started()
                 await self._finishing.wait()
                 accepting.cancel_scope.cancel(reason="the server stops")
@@ -76,23 +76,38 @@ class Server:
             for connection in self._connections:
                 connection.stop()
 
-    async def _accept(self, stream: trio.abc.Stream, *, releases: trio.Nursery) -> None:
-        credentials = self._credentials(stream)
-        if len(self._connections) >= self._settings.max_connections:
-            log.warning(
-                "connection refused: there are too many", limit=self._settings.max_connections, pid=credentials.pid
-            )
-            await trio.aclose_forcefully(stream)
-            return
-        self._serial += 1
-        await self.serve(stream, self._serial, releases, pid=credentials.pid, uid=credentials.uid)
+    async def _accept(
+        self, listener: trio.abc.Listener[Any], connections: trio.Nursery, releases: trio.Nursery
+    ) -> None:
+        """Take one connection after the other; between any two of them everybody else gets a turn."""
+        async with listener:
+            while True:
+                stream = await listener.accept()
+                credentials = self._credentials(stream)
+                if len(self._connections) < self._settings.max_connections:
+                    self._serial += 1
+                    connection = self._open(stream, self._serial, credentials)
+                    connections.start_soon(self._run, connection, releases, name=f"reader of {connection.client}")
+                    continue
+                log.warning(
+                    "connection refused: there are too many",
+                    client=str(credentials),
+                    limit=self._settings.max_connections,
+                )
+                await trio.aclose_forcefully(stream)
 
-    async def serve(self, stream: trio.abc.Stream, serial: int, releases: trio.Nursery, *, pid: int, uid: int) -> None:
+    async def serve(self, stream: trio.abc.Stream, serial: int, releases: trio.Nursery, peer: PeerCredentials) -> None:
         """Serve one client on any stream until it leaves."""
+        await self._run(self._open(stream, serial, peer), releases)
+
+    def _open(self, stream: trio.abc.Stream, serial: int, peer: PeerCredentials) -> Connection:
         outbox = ResponseChannel(self._settings.response_channel)
-        client = Client(serial, outbox, pid=pid, uid=uid)
-        connection = Connection(stream, client, outbox, self._dispatcher, self._settings, self._events)
+        client = Client(serial, outbox, pid=peer.pid, uid=peer.uid, rights=self._access.rights(peer))
+        connection = Connection(stream, client, outbox, self._dispatcher, self._settings, self._events, self._turnstile)
         self._connections.add(connection)
+        return connection
+
+    async def _run(self, connection: Connection, releases: trio.Nursery) -> None:
         try:
             await connection.run(releases)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
 from lrs_trio.errors import ProtocolError
@@ -21,6 +22,19 @@ from lrs_trio.model import (
 from lrs_trio.wire import lrs_pb2 as pb
 from lrs_trio.wire import messages as m
 from lrs_trio.wire.fields import MissingError, checked_text, optional, parse, require
+
+MOST_MEDIA = 1024
+"""Media that one request may name: each costs time of the only loop, from here on."""
+
+KEPT_NAMES = 4096
+LONGEST_KEPT = 512
+"""How many names of media are kept, and how many characters of a name: bounded, for anybody may send names."""
+KEPT_THRESHOLDS = 8
+
+# Faster than to call an enumeration; a number that is none of it has been set aside by the parser.
+_FAMILY_OF: dict[int, Family] = {member.value: member for member in Family}
+_KIND_OF: dict[int, RequestKind] = {member.value: member for member in RequestKind}
+_OPERATION_OF: dict[int, ReadOperation] = {member.value: member for member in ReadOperation}
 
 _TWO_64 = 1 << 64
 _TWO_63 = 1 << 63
@@ -51,25 +65,34 @@ def decode_request(message: bytes) -> m.Request:
     parsed = parse(pb.Request(), message)
     if not parsed.HasField("id"):
         raise ProtocolError("a request without an id")
-    bodies = {field.name: value for field, value in parsed.ListFields() if field.name in _REQUEST_BODIES}
-    name = next(iter(bodies), "")
+    bodies = [(name, value) for field, value in parsed.ListFields() if (name := field.name) in _REQUEST_BODIES]
+    name, value = bodies[0] if bodies else ("", None)
     if len(bodies) != 1:
-        what = " and ".join(bodies) or "nothing that this daemon knows"
+        what = " and ".join(name for name, _ in bodies) or "nothing that this daemon knows"
         raise MalformedRequestError(parsed.id, _KINDS.get(name), f"the request asks for {what}")
+    # A medium takes more than a byte.
+    if len(message) > MOST_MEDIA and len(media := getattr(value, "media", ())) > MOST_MEDIA:
+        silent = name == "release" and not any(medium.to_sync for medium in media)
+        text = f"{name}: {len(media)} media are named; {MOST_MEDIA} are allowed"
+        raise MalformedRequestError(parsed.id, _kind(name, parsed), text, silent=silent)
     try:
-        body = _REQUEST_BODIES[name](bodies[name])
+        body = _REQUEST_BODIES[name](value)
     except MissingError as error:
-        kind = _KINDS.get(name)
-        if name == "release" and RequestKind(parsed.release.kind) is RequestKind.RELEASE_READ:
-            kind = RequestKind.RELEASE_READ
         silent = name == "notify" and parsed.notify.HasField("wait") and not parsed.notify.wait
-        raise MalformedRequestError(parsed.id, kind, f"{name}: {error}", silent=silent) from None
+        raise MalformedRequestError(parsed.id, _kind(name, parsed), f"{name}: {error}", silent=silent) from None
     return m.Request(
         parsed.id,
         body,
-        qos=parsed.qos if parsed.HasField("qos") else None,
-        priority=parsed.priority if parsed.HasField("priority") else None,
+        parsed.qos if parsed.HasField("qos") else None,
+        parsed.priority if parsed.HasField("priority") else None,
     )
+
+
+def _kind(name: str, request: pb.Request) -> RequestKind | None:
+    """What an error response calls the request whose body has that name."""
+    if name == "release" and RequestKind(request.release.kind) is RequestKind.RELEASE_READ:
+        return RequestKind.RELEASE_READ
+    return _KINDS.get(name)
 
 
 def decode_response(message: bytes) -> m.Response:
@@ -114,7 +137,16 @@ def _unsigned(number: int) -> int:
 
 def _resource(message: pb.ResourceId) -> ResourceId:
     require(message, "family", "name", "library")
-    return ResourceId(Family(message.family), checked_text(message.name), checked_text(message.library))
+    make = _known if len(message.name) + len(message.library) <= LONGEST_KEPT else _named
+    return make(message.family, message.name, message.library)
+
+
+def _named(family: int, name: str, library: str) -> ResourceId:
+    return ResourceId(Family(family), checked_text(name), checked_text(library))
+
+
+_known = lru_cache(KEPT_NAMES)(_named)
+"""The same media are named again and again: each is one object, which is found faster than it is made."""
 
 
 def _resources(messages: Iterable[pb.ResourceId]) -> tuple[ResourceId, ...]:
@@ -122,7 +154,12 @@ def _resources(messages: Iterable[pb.ResourceId]) -> tuple[ResourceId, ...]:
 
 
 def _pb_resource(resource: ResourceId) -> pb.ResourceId:
-    return pb.ResourceId(family=_number(resource.family), name=resource.name, library=resource.library)
+    return _put_resource(pb.ResourceId(), resource)
+
+
+def _put_resource(message: pb.ResourceId, resource: ResourceId) -> pb.ResourceId:
+    message.family, message.name, message.library = _number(resource.family), resource.name, resource.library
+    return message
 
 
 def _thresholds(message: pb.SyncThreshold) -> SyncThresholds:
@@ -131,6 +168,7 @@ def _thresholds(message: pb.SyncThreshold) -> SyncThresholds:
     return SyncThresholds(age=age, requests=message.requests, size=message.bytes)
 
 
+@lru_cache(KEPT_THRESHOLDS)
 def _pb_thresholds(thresholds: SyncThresholds) -> pb.SyncThreshold:
     seconds, nanoseconds = divmod(round(thresholds.age * _NANOSECONDS), _NANOSECONDS)
     return pb.SyncThreshold(
@@ -140,7 +178,7 @@ def _pb_thresholds(thresholds: SyncThresholds) -> pb.SyncThreshold:
 
 def _number(member: IntEnum) -> Any:
     """The model's enumerations carry the wire's numbers; the generated code has types of its own for them."""
-    return member.value
+    return member
 
 
 # Requests.
@@ -150,7 +188,7 @@ def _write(message: pb.WriteAllocation) -> m.WriteAllocation:
     require(message, "family", "prevent_duplicate", "no_split")
     return m.WriteAllocation(
         tuple(map(_write_medium, message.media)),
-        Family(message.family),
+        _FAMILY_OF[message.family],
         message.prevent_duplicate,
         optional(message, "library"),
         message.no_split,
@@ -160,17 +198,18 @@ def _write(message: pb.WriteAllocation) -> m.WriteAllocation:
 
 def _write_medium(message: pb.WriteAllocation.Medium) -> m.WriteMedium:
     require(message, "size", "empty_medium")
-    return m.WriteMedium(message.size, tuple(map(checked_text, message.tags)), message.empty_medium)
+    tags = tuple(map(checked_text, message.tags)) if message.tags else ()
+    return m.WriteMedium(message.size, tags, message.empty_medium)
 
 
 def _read(message: pb.ReadAllocation) -> m.ReadAllocation:
     require(message, "n_required", "operation")
-    return m.ReadAllocation(message.n_required, _resources(message.media), ReadOperation(message.operation))
+    return m.ReadAllocation(message.n_required, _resources(message.media), _OPERATION_OF[message.operation])
 
 
 def _release(message: pb.Release) -> m.Release:
     require(message, "partial", "kind")
-    return m.Release(tuple(map(_released_medium, message.media)), RequestKind(message.kind), message.partial)
+    return m.Release(tuple(map(_released_medium, message.media)), _KIND_OF[message.kind], message.partial)
 
 
 def _released_medium(message: pb.Release.Medium) -> m.ReleasedMedium:
@@ -209,6 +248,15 @@ def _stat(message: pb.Stat) -> m.Stat:
     return m.Stat(optional(message, "ns"), optional(message, "name"), optional(message, "tags"))
 
 
+def _revoke(message: pb.Revoke) -> m.Revoke:
+    return m.Revoke(
+        tuple(map(checked_text, message.media)),
+        optional(message, "library"),
+        message.client if message.HasField("client") else None,
+        message.pid if message.HasField("pid") else None,
+    )
+
+
 _REQUEST_BODIES: dict[str, Callable[..., m.RequestBody]] = {
     "write": _write,
     "read": _read,
@@ -220,6 +268,7 @@ _REQUEST_BODIES: dict[str, Callable[..., m.RequestBody]] = {
     "configure": _configure,
     "stat": _stat,
     "status": lambda message: m.Status(),
+    "revoke": _revoke,
 }
 
 _KINDS = {
@@ -310,6 +359,10 @@ def _put_status(request: pb.Request, body: m.Status) -> None:
     request.status.SetInParent()
 
 
+def _put_revoke(request: pb.Request, body: m.Revoke) -> None:
+    request.revoke.CopyFrom(pb.Revoke(media=body.media, library=body.library, client=body.client, pid=body.pid))
+
+
 # Responses.
 
 
@@ -382,6 +435,11 @@ def _status_report(message: pb.StatusReport) -> m.StatusReport:
     return m.StatusReport(checked_text(message.status))
 
 
+def _revoked(message: pb.Revoked) -> m.Revoked:
+    require(message, "revoked")
+    return m.Revoked(checked_text(message.revoked))
+
+
 _RESPONSE_BODIES: dict[str, Callable[..., m.ResponseBody]] = {
     "write": _write_granted,
     "read": _read_granted,
@@ -394,47 +452,39 @@ _RESPONSE_BODIES: dict[str, Callable[..., m.ResponseBody]] = {
     "configure": _configured,
     "stat": _statistics,
     "status": _status_report,
+    "revoke": _revoked,
 }
 
 
 def _put_write_granted(response: pb.Response, body: m.WriteGranted) -> None:
-    response.write.CopyFrom(
-        pb.WriteGranted(
-            media=[
-                pb.WriteGranted.Medium(
-                    medium=_pb_resource(medium.medium),
-                    avail_size=medium.avail_size,
-                    root=medium.root,
-                    fs_type=_number(medium.fs_type),
-                    address_type=_number(medium.address_type),
-                )
-                for medium in body.media
-            ],
-            threshold=None if body.thresholds is None else _pb_thresholds(body.thresholds),
-        )
-    )
+    message = response.write
+    message.SetInParent()
+    for granted in body.media:
+        medium = message.media.add()
+        _put_granted_medium(medium, granted)
+        medium.avail_size = granted.avail_size
+    if body.thresholds is not None:
+        message.threshold.CopyFrom(_pb_thresholds(body.thresholds))
+
+
+def _put_granted_medium(medium: pb.WriteGranted.Medium | pb.ReadGranted.Medium, granted: m.GrantedMedium) -> None:
+    _put_resource(medium.medium, granted.medium)
+    medium.root = granted.root
+    medium.fs_type, medium.address_type = _number(granted.fs_type), _number(granted.address_type)
 
 
 def _put_read_granted(response: pb.Response, body: m.ReadGranted) -> None:
-    response.read.CopyFrom(
-        pb.ReadGranted(
-            media=[
-                pb.ReadGranted.Medium(
-                    medium=_pb_resource(medium.medium),
-                    root=medium.root,
-                    fs_type=_number(medium.fs_type),
-                    address_type=_number(medium.address_type),
-                )
-                for medium in body.media
-            ]
-        )
-    )
+    message = response.read
+    message.SetInParent()
+    for granted in body.media:
+        _put_granted_medium(message.media.add(), granted)
 
 
 def _put_released(response: pb.Response, body: m.Released) -> None:
-    response.release.CopyFrom(
-        pb.Released(media=map(_pb_resource, body.media), partial=body.partial, kind=_number(body.kind))
-    )
+    message = response.release
+    for medium in body.media:
+        _put_resource(message.media.add(), medium)
+    message.partial, message.kind = body.partial, _number(body.kind)
 
 
 def _put_formatted(response: pb.Response, body: m.Formatted) -> None:
@@ -465,6 +515,10 @@ def _put_status_report(response: pb.Response, body: m.StatusReport) -> None:
     response.status.status = body.status
 
 
+def _put_revoked(response: pb.Response, body: m.Revoked) -> None:
+    response.revoke.revoked = body.revoked
+
+
 _ENCODERS: dict[type, Callable[..., None]] = {
     m.WriteAllocation: _put_write,
     m.ReadAllocation: _put_read,
@@ -476,6 +530,7 @@ _ENCODERS: dict[type, Callable[..., None]] = {
     m.Configure: _put_configure,
     m.Stat: _put_stat,
     m.Status: _put_status,
+    m.Revoke: _put_revoke,
     m.WriteGranted: _put_write_granted,
     m.ReadGranted: _put_read_granted,
     m.Released: _put_released,
@@ -487,4 +542,5 @@ _ENCODERS: dict[type, Callable[..., None]] = {
     m.Configured: _put_configured,
     m.Statistics: _put_statistics,
     m.StatusReport: _put_status_report,
+    m.Revoked: _put_revoked,
 }

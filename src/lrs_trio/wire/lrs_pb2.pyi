@@ -212,8 +212,20 @@ class Status(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class Revoke(_message.Message):
+    __slots__ = ("media", "library", "client", "pid")
+    MEDIA_FIELD_NUMBER: _ClassVar[int]
+    LIBRARY_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    media: _containers.RepeatedScalarFieldContainer[str]
+    library: str
+    client: int
+    pid: int
+    def __init__(self, media: _Optional[_Iterable[str]] = ..., library: _Optional[str] = ..., client: _Optional[int] = ..., pid: _Optional[int] = ...) -> None: ...
+
 class Request(_message.Message):
-    __slots__ = ("id", "qos", "priority", "write", "read", "release", "format", "notify", "ping", "monitor", "configure", "stat", "status")
+    __slots__ = ("id", "qos", "priority", "write", "read", "release", "format", "notify", "ping", "monitor", "configure", "stat", "status", "revoke")
     ID_FIELD_NUMBER: _ClassVar[int]
     QOS_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
@@ -227,6 +239,7 @@ class Request(_message.Message):
     CONFIGURE_FIELD_NUMBER: _ClassVar[int]
     STAT_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
+    REVOKE_FIELD_NUMBER: _ClassVar[int]
     id: int
     qos: int
     priority: int
@@ -240,7 +253,8 @@ class Request(_message.Message):
     configure: Configure
     stat: Stat
     status: Status
-    def __init__(self, id: _Optional[int] = ..., qos: _Optional[int] = ..., priority: _Optional[int] = ..., write: _Optional[_Union[WriteAllocation, _Mapping]] = ..., read: _Optional[_Union[ReadAllocation, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., format: _Optional[_Union[Format, _Mapping]] = ..., notify: _Optional[_Union[Notify, _Mapping]] = ..., ping: _Optional[bool] = ..., monitor: _Optional[_Union[Monitor, _Mapping]] = ..., configure: _Optional[_Union[Configure, _Mapping]] = ..., stat: _Optional[_Union[Stat, _Mapping]] = ..., status: _Optional[_Union[Status, _Mapping]] = ...) -> None: ...
+    revoke: Revoke
+    def __init__(self, id: _Optional[int] = ..., qos: _Optional[int] = ..., priority: _Optional[int] = ..., write: _Optional[_Union[WriteAllocation, _Mapping]] = ..., read: _Optional[_Union[ReadAllocation, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., format: _Optional[_Union[Format, _Mapping]] = ..., notify: _Optional[_Union[Notify, _Mapping]] = ..., ping: _Optional[bool] = ..., monitor: _Optional[_Union[Monitor, _Mapping]] = ..., configure: _Optional[_Union[Configure, _Mapping]] = ..., stat: _Optional[_Union[Stat, _Mapping]] = ..., status: _Optional[_Union[Status, _Mapping]] = ..., revoke: _Optional[_Union[Revoke, _Mapping]] = ...) -> None: ...
 
 class WriteGranted(_message.Message):
     __slots__ = ("media", "threshold")
@@ -334,8 +348,14 @@ class StatusReport(_message.Message):
     status: str
     def __init__(self, status: _Optional[str] = ...) -> None: ...
 
+class Revoked(_message.Message):
+    __slots__ = ("revoked",)
+    REVOKED_FIELD_NUMBER: _ClassVar[int]
+    revoked: str
+    def __init__(self, revoked: _Optional[str] = ...) -> None: ...
+
 class Response(_message.Message):
-    __slots__ = ("request_id", "write", "read", "release", "format", "notify", "error", "ping", "monitor", "configure", "stat", "status")
+    __slots__ = ("request_id", "write", "read", "release", "format", "notify", "error", "ping", "monitor", "configure", "stat", "status", "revoke")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     WRITE_FIELD_NUMBER: _ClassVar[int]
     READ_FIELD_NUMBER: _ClassVar[int]
@@ -348,6 +368,7 @@ class Response(_message.Message):
     CONFIGURE_FIELD_NUMBER: _ClassVar[int]
     STAT_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
+    REVOKE_FIELD_NUMBER: _ClassVar[int]
     request_id: int
     write: WriteGranted
     read: ReadGranted
@@ -360,4 +381,5 @@ class Response(_message.Message):
     configure: Configured
     stat: Statistics
     status: StatusReport
-    def __init__(self, request_id: _Optional[int] = ..., write: _Optional[_Union[WriteGranted, _Mapping]] = ..., read: _Optional[_Union[ReadGranted, _Mapping]] = ..., release: _Optional[_Union[Released, _Mapping]] = ..., format: _Optional[_Union[Formatted, _Mapping]] = ..., notify: _Optional[_Union[Notified, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., ping: _Optional[bool] = ..., monitor: _Optional[_Union[Monitored, _Mapping]] = ..., configure: _Optional[_Union[Configured, _Mapping]] = ..., stat: _Optional[_Union[Statistics, _Mapping]] = ..., status: _Optional[_Union[StatusReport, _Mapping]] = ...) -> None: ...
+    revoke: Revoked
+    def __init__(self, request_id: _Optional[int] = ..., write: _Optional[_Union[WriteGranted, _Mapping]] = ..., read: _Optional[_Union[ReadGranted, _Mapping]] = ..., release: _Optional[_Union[Released, _Mapping]] = ..., format: _Optional[_Union[Formatted, _Mapping]] = ..., notify: _Optional[_Union[Notified, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., ping: _Optional[bool] = ..., monitor: _Optional[_Union[Monitored, _Mapping]] = ..., configure: _Optional[_Union[Configured, _Mapping]] = ..., stat: _Optional[_Union[Statistics, _Mapping]] = ..., status: _Optional[_Union[StatusReport, _Mapping]] = ..., revoke: _Optional[_Union[Revoked, _Mapping]] = ...) -> None: ...

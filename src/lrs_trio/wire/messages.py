@@ -7,8 +7,6 @@ negative) although the wire carries them as unsigned 64-bit numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from lrs_trio.model import (
     AddressType,
     ConfigureOperation,
@@ -20,9 +18,10 @@ from lrs_trio.model import (
     ResourceId,
     SyncThresholds,
 )
+from lrs_trio.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class WriteMedium:
     """One medium wanted by a write allocation."""
 
@@ -31,7 +30,7 @@ class WriteMedium:
     empty_medium: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class WriteAllocation:
     media: tuple[WriteMedium, ...]
     family: Family
@@ -41,7 +40,7 @@ class WriteAllocation:
     grouping: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ReadAllocation:
     """`n_required` of `media`, tried in the order given."""
 
@@ -50,7 +49,7 @@ class ReadAllocation:
     operation: ReadOperation = ReadOperation.READ
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ReleasedMedium:
     """One medium given back (note 1): `rc` is the client's own result, 0 or an errno of either sign."""
 
@@ -62,14 +61,14 @@ class ReleasedMedium:
     grouping: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Release:
     media: tuple[ReleasedMedium, ...]
     kind: RequestKind
     partial: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Format:
     medium: ResourceId
     fs_type: FsType
@@ -77,45 +76,60 @@ class Format:
     force: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Notify:
     resource: ResourceId
     operation: NotifyOperation
     wait: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Ping:
     value: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Monitor:
     family: Family
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Configure:
     operation: ConfigureOperation
     configuration: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Stat:
     ns: str | None = None
     name: str | None = None
     tags: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Status:
     """Ours: asks for what the daemon alone knows, as JSON with a ``version`` field."""
 
 
-RequestBody = WriteAllocation | ReadAllocation | Release | Format | Notify | Ping | Monitor | Configure | Stat | Status
+@record(frozen=True, slots=True)
+class Revoke:
+    """Ours: takes away the grants on any of the `media`, in a `library`, of a connection and of a process.
+
+    What is absent does not matter, but media, `client` (the number of the connection) or `pid` must be named.
+    """
+
+    media: tuple[str, ...] = ()
+    library: str | None = None
+    client: int | None = None
+    pid: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+RequestBody = (
+    WriteAllocation | ReadAllocation | Release | Format | Notify | Ping | Monitor | Configure | Stat | Status | Revoke
+)
+
+
+@record(frozen=True, slots=True)
 class Request:
     """`id` is the client's own and only echoed: clients repeat it, so it is never a key (note 0)."""
 
@@ -125,7 +139,7 @@ class Request:
     priority: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class GrantedMedium:
     """A medium that the client may use under `root`; `avail_size` (bytes) comes with writes only."""
 
@@ -136,18 +150,18 @@ class GrantedMedium:
     avail_size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class WriteGranted:
     media: tuple[GrantedMedium, ...]
     thresholds: SyncThresholds | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ReadGranted:
     media: tuple[GrantedMedium, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Released:
     """The synced media of a release, after their books are committed."""
 
@@ -156,17 +170,17 @@ class Released:
     partial: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Formatted:
     medium: ResourceId
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Notified:
     resource: ResourceId
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Failed:
     """The one error of a request: `rc` is a negative errno."""
 
@@ -174,31 +188,38 @@ class Failed:
     kind: RequestKind
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Pong:
     value: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Monitored:
     status: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Configured:
     configuration: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Statistics:
     stats: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class StatusReport:
     """Ours: the answer to `Status`, a JSON object."""
 
     status: str
+
+
+@record(frozen=True, slots=True)
+class Revoked:
+    """Ours: the answer to `Revoke`, a JSON object that says which grants were taken away."""
+
+    revoked: str
 
 
 ResponseBody = (
@@ -213,10 +234,11 @@ ResponseBody = (
     | Configured
     | Statistics
     | StatusReport
+    | Revoked
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Response:
     """`request_id` is the id of the request it answers."""
 

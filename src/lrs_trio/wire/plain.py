@@ -27,6 +27,7 @@ _REQUESTS: dict[str, type[m.RequestBody]] = {
     "configure": m.Configure,
     "stat": m.Stat,
     "status": m.Status,
+    "revoke": m.Revoke,
 }
 
 _RESPONSES: dict[str, type[m.ResponseBody]] = {
@@ -41,10 +42,16 @@ _RESPONSES: dict[str, type[m.ResponseBody]] = {
     "configure": m.Configured,
     "stat": m.Statistics,
     "status": m.StatusReport,
+    "revoke": m.Revoked,
 }
 
 _NAMES: dict[type, str] = {kind: name for names in (_REQUESTS, _RESPONSES) for name, kind in names.items()}
-_REPORTS: dict[type, str] = {m.Monitored: "status", m.Statistics: "stats", m.StatusReport: "status"}
+_REPORTS: dict[type, str] = {
+    m.Monitored: "status",
+    m.Statistics: "stats",
+    m.StatusReport: "status",
+    m.Revoked: "revoked",
+}
 """The field that has the text."""
 
 

@@ -1,0 +1,101 @@
+"""Connections that are flooded take turns with each other, and with nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from lrs_trio.server.turnstile import FREE_FRAMES, TURN_FRAMES, TURN_S, Share, Turnstile
+
+
+def taken(share: Share) -> int:
+    """How many requests may be handled now."""
+    count = 0
+    while share.take():
+        count += 1
+    return count
+
+
+async def test_few_requests_that_arrive_together_are_handled_at_once(mock_clock: MockClock) -> None:
+    share = Share(Turnstile())
+    for _ in range(3):
+        share.begin()
+        assert taken(share) == FREE_FRAMES
+
+
+async def test_more_of_them_have_to_pass_again_and_again(mock_clock: MockClock) -> None:
+    share = Share(Turnstile())
+    share.begin()
+    taken(share)
+    for _ in range(3):
+        await share.renew()
+        # The one that it waited with comes on top.
+        assert taken(share) == TURN_FRAMES - 1
+
+
+async def test_requests_that_take_long_use_up_their_share_sooner(mock_clock: MockClock) -> None:
+    share = Share(Turnstile())
+    await share.renew()
+    mock_clock.jump(TURN_S / 2)
+    assert share.take()
+    mock_clock.jump(TURN_S / 2)
+    assert not share.take()
+
+
+class Turns(trio.abc.Instrument):
+    """Counts turns of the event loop."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.count += 1
+
+
+@pytest.fixture
+async def turns() -> AsyncIterator[Turns]:
+    counted = Turns()
+    trio.lowlevel.add_instrument(counted)
+    yield counted
+    trio.lowlevel.remove_instrument(counted)
+
+
+async def test_one_passes_in_each_turn_of_the_loop_in_the_order_of_their_coming(
+    mock_clock: MockClock, turns: Turns
+) -> None:
+    turnstile = Turnstile()
+    passed: list[tuple[int, int]] = []
+
+    async def flooded(number: int) -> None:
+        for _ in range(10):
+            await turnstile.wait_passed()
+            passed.append((number, turns.count))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(flooded, number)
+    who, when = zip(*passed, strict=True)
+    assert len({*when}) == 30
+    assert all({*who[start : start + 3]} == {0, 1, 2} for start in range(0, 30, 3))
+
+
+async def test_one_that_is_alone_passes_in_each_turn(mock_clock: MockClock, turns: Turns) -> None:
+    turnstile, before = Turnstile(), turns.count
+    for _ in range(100):
+        await turnstile.wait_passed()
+    assert turns.count - before <= 101
+
+
+async def test_who_gives_up_waiting_holds_up_nobody(autojump_clock: MockClock) -> None:
+    turnstile = Turnstile()
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            nursery.start_soon(turnstile.wait_passed)
+            scope.cancel()
+            await turnstile.wait_passed()
+            pytest.fail("it did not give up")
+    with trio.fail_after(1):
+        await turnstile.wait_passed()
