@@ -109,8 +109,8 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "devices/state.py",
-        "        leaves = self.stopping or self.exchanging or self.gives_up",
-        "        leaves = self.stopping or self.gives_up",
+        "        if self.exchanging or self.gives_up:\n",
+        "        if self.gives_up:\n",
         "no sync before an exchange",
     ),
     Mutation(
@@ -136,6 +136,18 @@ MUTATIONS: Final = (
         "        self.scheduled.remove(job)\n        self.formatting = None",
         "        self.scheduled.remove(job)",
         "a format that is taken back keeps its device",
+    ),
+    Mutation(
+        "devices/state.py",
+        "        if not self.adaptive or not len(self.to_sync) or self._has_company:\n",
+        "        if not self.adaptive or len(self.to_sync) < 2 or self._has_company:\n",
+        "who waits for a sync alone waits for somebody",
+    ),
+    Mutation(
+        "scheduling/family.py",
+        "                decided()\n",
+        "                pass\n",
+        "a device that asked whether anybody is coming gets no answer",
     ),
     Mutation(
         "devices/to_sync.py",
@@ -231,9 +243,9 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "scheduling/release.py",
-        "                        add_logical=part.waiting.size,",
-        "                        add_logical=part.waiting.size * (len(self._parts) == 1),",
-        "the sizes of a release of several media are not counted",
+        "figures(part.waiting) for part",
+        "figures(part.waiting if len(self._parts) == 1 else None) for part",
+        "a release of several media is not counted",
     ),
     # Requests and their scheduler.
     Mutation(
@@ -262,7 +274,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "scheduling/client.py",
-        "            grant.device.end_grant(grant, dirty=grant.kind is RequestKind.WRITE)",
+        "            _take_back(grant)",
         "            grant.device.ring()",
         "what a client held that has gone stays granted",
     ),
@@ -273,21 +285,27 @@ MUTATIONS: Final = (
         "what a client waited for that has gone is served",
     ),
     Mutation(
-        "scheduling/family.py",
-        "                outcome.take(request.kind)\n",
+        "server/dispatch.py",
+        "        if right is not None and right not in client.rights:",
+        "        if right is not None and not client.rights:",
+        "who may do anything may do everything",
+    ),
+    Mutation(
+        "scheduling/attached_pass.py",
+        "            outcome.take(request.kind)\n",
         "",
         "two requests of one pass are promised the same",
     ),
     Mutation(
-        "scheduling/family.py",
-        "                outcome.keep()",
-        "                pass",
+        "scheduling/attached_pass.py",
+        "        outcome.keep()",
+        "        pass",
         "what a request waits for is given to those behind it",
     ),
     Mutation(
         "scheduling/family.py",
-        "            self._changed = trio.Event()\n            self._schedule()",
-        "            self._schedule()\n            self._changed = trio.Event()",
+        "                await self._schedule()\n",
+        "                await self._schedule()\n                self._changed = trio.Event()\n",
         "what changes during a pass wakes nobody",
     ),
     Mutation(

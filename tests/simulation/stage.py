@@ -27,6 +27,7 @@ from lrs_trio.settings import (
 from lrs_trio.simulation.determinism import Chance, run_seeded
 from lrs_trio.simulation.faults import FaultKind, Faults
 from lrs_trio.simulation.host.machine import SimulatedMachine
+from lrs_trio.simulation.host.network import DAEMON_UID
 from lrs_trio.simulation.host.site import Site, directory_path
 from lrs_trio.simulation.oracles.watch import Watch
 from lrs_trio.simulation.scenario import HOST, LIBRARY, Scenario
@@ -220,7 +221,8 @@ class Stage:
         self.ended.set()
 
     async def connect(self) -> Caller:
-        return Caller(Peer(await self.site.network.connect("caller")))
+        """A client that may do everything."""
+        return Caller(Peer(await self.site.network.connect("caller", uid=DAEMON_UID)))
 
     def signal(self) -> None:
         if self.all_heard(EventKind.DRAIN_BEGUN):
@@ -328,7 +330,7 @@ def play(
 
 def _scenario(thresholds: tuple[int, int, int], drives: int, seed: int, more: Mapping[str, Any]) -> Scenario:
     age, requests, size = thresholds
-    sync = SyncSettings(time_ms=age, requests=requests, bytes=size)
+    sync = SyncSettings(mode="thresholds", time_ms=age, requests=requests, bytes=size)
     tape_sync = TapeSyncSettings(time_ms=age, requests=requests, bytes=size)
     families = FamiliesSettings(
         dir=DirectorySettings(enabled=not drives, sync=sync, **({} if drives else more)),

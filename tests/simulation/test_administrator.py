@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from lrs_trio.client.asynchronous import open_client_on
+from lrs_trio.client.common import held_by, write_body
 from lrs_trio.dss.operations import MediumUpdate, SetDeviceStatus, UpdateMedia
 from lrs_trio.errors import LrsError
 from lrs_trio.model import AdmStatus, FsStatus, ResourceId
@@ -87,6 +88,21 @@ def test_in_time_everything_is_meddled_with_that_there_is(*, tapes: bool, serves
         assert out_of_service(host) == set()
 
     administer(scenario_with(tapes=tapes, hours=10.0), main, serves=serves)
+
+
+@pytest.mark.parametrize("tapes", [False, True])
+def test_whoever_holds_something_for_long_loses_it_in_time(*, tapes: bool) -> None:
+    async def main(host: Host, administrator: Administrator) -> None:
+        family = next(iter(host.site.dss.read().media)).family
+        async with open_client_on(await host.site.network.connect("somebody")) as client:
+            held = held_by(await client.request(write_body(1, family=family)))
+            with trio.move_on_after(10 * HOUR):
+                await administrator.run()
+            assert host.hits[FaultKind.GRANT_REVOKED]
+            with pytest.raises(LrsError):
+                await client.request(held.finish())
+
+    administer(scenario_with(tapes=tapes, hours=10.0), main)
 
 
 def test_what_has_failed_is_put_back_into_service_in_time() -> None:

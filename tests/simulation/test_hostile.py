@@ -30,6 +30,7 @@ KINDS = {
     FaultKind.MALFORMED,
     FaultKind.TOO_MANY_REQUESTS,
     FaultKind.NEVER_GRANTED,
+    FaultKind.NOT_PERMITTED,
 }
 
 Tamper = Callable[[Response], Sequence[Response]]
@@ -85,8 +86,8 @@ def run(
     """What a run of hostile clients finds, and the kinds of faults that it has hit."""
     connect = Network.connect
 
-    async def connect_badly(network: Network, name: str, *, room: int) -> TamperedStream:
-        return TamperedStream(await connect(network, name, room=room), tamper, stays_open=stays_open)
+    async def connect_badly(network: Network, name: str, **more: int) -> TamperedStream:
+        return TamperedStream(await connect(network, name, **more), tamper, stays_open=stays_open)
 
     monkeypatch.setattr(Network, "connect", connect_badly)
 

@@ -250,6 +250,70 @@ def test_a_whole_life_of_a_client() -> None:
     assert desk.contents[A.name].users == 0
 
 
+# A client whose grants are revoked does not know it.
+
+
+def test_nothing_is_expected_of_what_was_revoked() -> None:
+    async def story(desk: Desk) -> None:
+        await desk.hold(A, B)
+        for medium in (A, B):
+            desk.write(medium)
+        desk.ledger.revoked("client", A.name)
+        desk.write(A)
+        await desk.ask(2, release_of(A, B))
+        await desk.answer(2, Failed(-errno.EINVAL, WRITE))
+        # The answer to an allocation may have been on its way.
+        await desk.hold(A)
+        desk.write(A)
+        await desk.ask(3, release_of(A))
+        desk.commit(A)
+        await desk.answer(3, Released((A,), WRITE))
+
+    check_nothing_found(story)
+
+
+def test_what_was_not_revoked_is_as_before() -> None:
+    async def story(desk: Desk) -> None:
+        await desk.hold(A, B)
+        desk.write(B)
+        desk.ledger.revoked("client", A.name)
+        desk.ledger.revoked("nobody", B.name)
+        await desk.ask(2, release_of(B))
+        desk.commit(B)
+        await desk.answer(2, Released((B,), WRITE))
+
+    check_found(story, "is acknowledged", "not durable")
+
+
+def test_a_release_that_is_refused_for_a_revoked_grant_is_not_counted() -> None:
+    async def story(desk: Desk) -> None:
+        await desk.hold(A)
+        desk.write(A)
+        desk.ledger.revoked("client", A.name)
+        await desk.ask(2, release_of(A))
+        await desk.answer(2, Failed(-errno.EINVAL, WRITE))
+        desk.commit(A)
+
+    check_found(story, f"the books of {A} are wrong")
+
+
+def test_whoever_goes_on_with_what_was_revoked_is_an_intruder() -> None:
+    async def story(desk: Desk) -> None:
+        await desk.hold(A, B)
+        for medium in (A, B):
+            desk.ledger.begin_io("client", medium.name)
+        desk.ledger.revoked("client", A.name)
+        desk.ledger.begin_io("client", A.name)
+        counts = [(desk.contents[medium.name].users, desk.contents[medium.name].intruders) for medium in (A, B)]
+        assert counts == [(2, 2), (1, 0)]
+        for medium in (A, A, B):
+            desk.ledger.end_io("client", medium.name)
+        counts = [(desk.contents[medium.name].users, desk.contents[medium.name].intruders) for medium in (A, B)]
+        assert counts == [(0, 0), (0, 0)]
+
+    check_nothing_found(story)
+
+
 def test_nothing_is_changed_on_its_way() -> None:
     async def story(desk: Desk) -> None:
         decoder = FrameDecoder()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import trio
@@ -121,7 +120,7 @@ def test_a_lock_that_two_devices_hold_is_found() -> None:
 
 def test_a_lock_of_a_dead_process_is_found() -> None:
     async def story(stage: Stage) -> None:
-        stage.dss.administer(TakeLock(LockType.MEDIA, replace(A, name="other"), LockOwner("store1", 7)))
+        stage.dss.administer(TakeLock(LockType.MEDIA, A._replace(name="other"), LockOwner("store1", 7)))
         await stir(stage)
 
     play(story, expected="other_legacy: its media lock is still held by pid 7 on store1, which is dead")
@@ -138,7 +137,7 @@ def test_a_failed_device_that_is_used_is_found() -> None:
 def test_a_lock_that_is_left_after_the_drain_is_found() -> None:
     async def story(stage: Stage) -> None:
         owner = LockOwner("store1", stage.process.pid)
-        stage.dss.administer(TakeLock(LockType.MEDIA, replace(A, name="other"), owner))
+        stage.dss.administer(TakeLock(LockType.MEDIA, A._replace(name="other"), owner))
 
     play(story, expected="other_legacy: its media lock is still held after an ordered drain")
 
@@ -176,7 +175,7 @@ def test_a_request_that_is_not_forgotten_is_found() -> None:
     async def story(stage: Stage) -> None:
         await family_with_waiting_request(stage)
         (request,) = [request for request in family(stage).live if request.state is RequestState.QUEUED]
-        request.on_end = lambda: None
+        request.on_end = lambda _: None
         request.refuse(OSError(5, "planted"))
         await stir(stage)
         family(stage)._forget(request)
@@ -222,7 +221,7 @@ def test_a_task_too_many_is_found() -> None:
             root.parent_nursery.start_soon(trio.sleep_forever, name="leak")
         await stir(stage)
 
-    play(story, expected="have something to do: device")
+    play(story, expected="have something to do: accepting, device")
 
 
 def test_two_tasks_of_one_device_are_found() -> None:

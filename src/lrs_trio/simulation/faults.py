@@ -29,6 +29,7 @@ class FaultKind(Enum):
     MALFORMED = "malformed request"
     TOO_MANY_REQUESTS = "more requests than a client may have"
     NEVER_GRANTED = "release of what was never granted"
+    NOT_PERMITTED = "request without the right to it"
 
     SYNC_ERROR = "sync error"
     SYNC_LIE = "sync reports success and loses the data"
@@ -56,6 +57,7 @@ class FaultKind(Enum):
     DEVICE_LOCKED = "device locked by the administrator"
     MEDIUM_CHANGED = "medium changed by the administrator"
     MEDIUM_DELETED = "medium deleted by the administrator"
+    GRANT_REVOKED = "grant revoked by the administrator"
 
     DSS_SLOW = "DSS slow"
     DSS_AWAY = "DSS unreachable"

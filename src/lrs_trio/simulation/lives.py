@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ import trio
 
 from lrs_trio.daemon import EXIT_DRAINED, EXIT_FORCED, Daemon
 from lrs_trio.errors import DssUnavailableError
-from lrs_trio.events import Event
+from lrs_trio.events import Event, EventKind
 from lrs_trio.settings import Settings
 from lrs_trio.simulation.faults import FaultKind
 from lrs_trio.simulation.host.machine import SimulatedMachine
@@ -27,6 +28,8 @@ LONGEST_PAUSE_S = 60.0
 
 LONGEST_SECOND_THOUGHT_S = 60.0
 """Between two signals."""
+
+_PID = re.compile(r"\(pid (\d+),")
 
 
 class Lives:
@@ -126,6 +129,7 @@ class Lives:
         world.trace.note("daemon.started", pid=process.pid)
         daemon = Daemon(self._settings, self._machine)
         daemon.events.subscribe(lambda event: self._tell(process, event))
+        daemon.events.subscribe(self._revoked, (EventKind.GRANT_REVOKED,))
         watch = Watch(world, daemon, process, self._site.dss)
         status: int | None = None
         try:
@@ -151,6 +155,12 @@ class Lives:
     def _tell(self, process: Process, event: Event) -> None:
         if process.alive:
             self._told(event)
+
+    def _revoked(self, event: Event) -> None:
+        """The ledger knows connections by the names of their clients, the daemon by their pids."""
+        found = _PID.search(event.client)
+        if found is not None:
+            self._ledger.revoked(self._site.network.names[int(found[1])], event.medium)
 
     async def _end(self, life: Life | None) -> None:
         if life is None:

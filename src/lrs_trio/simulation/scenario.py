@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from lrs_trio.observe.inventory import Inventory
 from lrs_trio.settings import (
+    AccessSettings,
     DirectorySettings,
     DrainSettings,
     DssSettings,
@@ -30,6 +31,10 @@ T = TypeVar("T")
 HOST = "store1"
 LIBRARY = "legacy"
 HOUR = 3600.0
+
+GROUP = 100
+"""Of the honest clients: they may format, and tell the daemon of changes."""
+
 MIB = 2**20
 GIB = 2**30
 
@@ -172,6 +177,9 @@ SOME: Mapping[FaultKind, float] = {
 }
 """How often what may go wrong does so on a bad day."""
 
+_MODES = ("thresholds", "adaptive")
+"""Who decides when a group is synced."""
+
 NONE, BAD, TERRIBLE = 0.0, 1.0, 4.0
 """Factors of these rates."""
 
@@ -259,13 +267,14 @@ def _lives(random: Random, hours: float) -> tuple[Life, ...]:
 
 
 def _settings(random: Random, directories: int, drives: int) -> Settings:
-    return Settings(
+    settings = Settings(
         host=HOST,
         server=ServerSettings(
             max_requests_per_connection=random.choice((16, 64, 1024)),
             response_channel=random.choice((8, 64, 1024)),
             slow_client_s=random.choice((5.0, 30.0)),
         ),
+        access=AccessSettings(groups={str(GROUP): ("format", "admin")}),
         dss=DssSettings(url="sqlite:///simulated/dss.sqlite", recheck_s=random.choice((0.0, 1.0, 10.0))),
         families=FamiliesSettings(
             dir=_directory_settings(random).model_copy(update={"enabled": directories > 0}),
@@ -274,6 +283,18 @@ def _settings(random: Random, directories: int, drives: int) -> Settings:
         libraries={LIBRARY: LibrarySettings(robot="virtual", drives="virtual", directory=Path("/simulated"))},
         drain=DrainSettings(deadline_s=random.choice((300.0, 3600.0, 14_400.0))),
     )
+    families = settings.families
+    dir_sync = families.dir.sync.model_copy(update={"mode": random.choice(_MODES)})
+    tape_sync = families.tape.sync.model_copy(
+        update={"mode": random.choice(_MODES), "streaming_share": random.choice((0.5, 0.9))}
+    )
+    families = families.model_copy(
+        update={
+            "dir": families.dir.model_copy(update={"sync": dir_sync}),
+            "tape": families.tape.model_copy(update={"sync": tape_sync}),
+        }
+    )
+    return settings.model_copy(update={"families": families})
 
 
 def _directory_settings(random: Random) -> DirectorySettings:

@@ -32,6 +32,8 @@ DEVICES_FOR_EACH: Final = 4
 LONGEST_MEAN_S: Final = 900.0
 """The average time until what was meddled with is as before, and between two repairs; a short run has less."""
 
+HELD_LONG_S: Final = 1.0
+
 PARTS: Final = 10
 """A run has room for so many of these times."""
 
@@ -88,7 +90,7 @@ class Administrator:
 
     def _acts(self) -> list[Callable[[], Awaitable[None]]]:
         acts = [self._lock_a_device, self._lock_a_device, self._change_a_medium, self._change_a_medium]
-        acts += [self._clean_locks]
+        acts += [self._clean_locks, self._revoke, self._revoke]
         if self._scenario.directories:
             acts += [self._add_a_directory]
         if self._scenario.drives:
@@ -178,6 +180,22 @@ class Administrator:
         if dead:
             self._commands.write(DeleteLocks(dead))
         await trio.lowlevel.checkpoint()
+
+    async def _revoke(self) -> None:
+        """Take away what somebody has held for longer than others, in one of the ways in which that can be said."""
+        held = await self._commands.held_long(HELD_LONG_S)
+        if not held:
+            return
+        grant = self._random.choice(held)
+        # Before it is done: who has held it may be told at once.
+        self._world.faults.hit(FaultKind.GRANT_REVOKED, grant["medium"])
+        match self._random.randrange(3):
+            case 0:
+                await self._commands.revoke(grant["medium"])
+            case 1:
+                await self._commands.revoke(client=grant["client"])
+            case _:
+                await self._commands.revoke(grant["medium"], pid=grant["pid"])
 
     # What is repaired.
 

@@ -13,6 +13,7 @@ from lrs_trio.client.asynchronous import Client, open_client_on
 from lrs_trio.dss.operations import Operation
 from lrs_trio.errors import LrsError
 from lrs_trio.model import Family, NotifyOperation, ResourceId
+from lrs_trio.simulation.host.network import ADMINISTRATOR_UID
 from lrs_trio.simulation.host.site import Site
 from lrs_trio.simulation.oracles.ledger import Ledger
 from lrs_trio.simulation.scenario import LIBRARY
@@ -70,18 +71,42 @@ class Commands:
 
     async def given_up(self) -> list[ResourceId]:
         """The devices that the daemon says it has given up."""
-        report = None
-        try:
-            async with self._connected() as client:
-                report = await client.status() if client is not None else None
-        except OSError as error:
-            self._trace.note("administrator.refused", error=error)
         return [
             ResourceId(Family.from_label(family["family"]), device["name"], LIBRARY)
-            for family in (report or {"families": ()})["families"]
+            for family in await self._families()
             for device in family["devices"]
             if device["status"] in ("failed", "quarantined")
         ]
+
+    async def held_long(self, seconds: float) -> list[dict[str, Any]]:
+        """The grants, as the daemon reports them, that clients have for longer than so many seconds."""
+        return [
+            grant
+            for family in await self._families()
+            for device in family["devices"]
+            for grant in device["grants"]
+            if grant["state"] == "ongoing" and grant["age_s"] > seconds
+        ]
+
+    async def revoke(self, *media: str, client: int | None = None, pid: int | None = None) -> None:
+        """Take grants away."""
+        try:
+            async with self._connected() as connection:
+                if connection is not None:
+                    await connection.revoke(media, client=client, pid=pid)
+        except OSError as error:
+            self._trace.note("administrator.refused", error=error)
+
+    async def _families(self) -> Sequence[dict[str, Any]]:
+        """What the daemon reports of its families; nothing, if there is no daemon."""
+        try:
+            async with self._connected() as client:
+                if client is not None:
+                    families: Sequence[dict[str, Any]] = (await client.status())["families"]
+                    return families
+        except OSError as error:
+            self._trace.note("administrator.refused", error=error)
+        return ()
 
     async def _tell_one(
         self, client: Client, item: News, wait: bool, limiter: trio.CapacityLimiter, refused: list[News]
@@ -101,7 +126,7 @@ class Commands:
         self._count += 1
         name = f"{NAME}.{self._count}"
         try:
-            stream = await self._network.connect(name)
+            stream = await self._network.connect(name, uid=ADMINISTRATOR_UID)
         except ConnectionRefusedError:
             stream = None
         if stream is None:

@@ -14,21 +14,26 @@ from typing import Final
 import trio
 
 from lrs_trio.client.common import held_by, read_body, write_body
-from lrs_trio.model import ReadOperation, RequestKind, ResourceId
+from lrs_trio.model import ConfigureOperation, FsType, NotifyOperation, ReadOperation, RequestKind, ResourceId
 from lrs_trio.simulation.clients.raw_client import RawClient, frame, raw_client
 from lrs_trio.simulation.faults import FaultKind
+from lrs_trio.simulation.host.network import HOSTILE_UID
 from lrs_trio.simulation.host.site import Site
 from lrs_trio.simulation.scenario import HOUR, Scenario
 from lrs_trio.wire import lrs_pb2 as pb
 from lrs_trio.wire.framing import PROTOCOL_VERSION, encode_frame
 from lrs_trio.wire.messages import (
+    Configure,
     Failed,
+    Format,
+    Notify,
     Ping,
     Release,
     Released,
     ReleasedMedium,
     RequestBody,
     Response,
+    Revoke,
     Status,
     StatusReport,
     WriteAllocation,
@@ -90,6 +95,7 @@ class Hostiles:
             self._never_read,
             self._read_slowly,
             self._ask_nonsense,
+            self._ask_what_others_may,
         ]
         if self._server.max_requests_per_connection < MOST_AT_ONCE:
             acts.append(self._ask_too_much)
@@ -98,7 +104,7 @@ class Hostiles:
     async def _do(self, act: Act, name: str) -> None:
         """An act is over when the connection is, for whichever reason."""
         try:
-            async with raw_client(self._network, name, room=ROOM) as client:
+            async with raw_client(self._network, name, room=ROOM, uid=HOSTILE_UID) as client:
                 await act(client, name)
         except* (EOFError, ConnectionRefusedError):
             self._world.trace.note("hostile.cut_off", name=name)
@@ -173,6 +179,24 @@ class Hostiles:
                 answer = await client.receive()
                 self._check_order(name, (answer,), (pb.Request.FromString(message).id,))
                 self._check_refused(name, answer, errno.EINVAL)
+
+    async def _ask_what_others_may(self, client: RawClient, name: str) -> None:
+        """Each is refused, in the order in which they were asked, and nothing is done."""
+        medium = self._any_medium()
+        asked: list[RequestBody] = [
+            Format(medium, FsType.POSIX, unlock=True, force=True),
+            Notify(medium, NotifyOperation.MEDIA_UPDATE),
+            Configure(ConfigureOperation.SET, "[]"),
+            Revoke((medium.name,)),
+        ]
+        self._random.shuffle(asked)
+        await client.send(Notify(medium, NotifyOperation.MEDIA_UPDATE, wait=False), *asked)
+        self._hit(FaultKind.NOT_PERMITTED, name)
+        with self._in_time(name, "has asked for what it may not, and is not answered"):
+            for id_ in range(2, len(asked) + 2):
+                answer = await client.receive()
+                self._check_order(name, (answer,), (id_,))
+                self._check_refused(name, answer, errno.EPERM)
 
     async def _ask_too_much(self, client: RawClient, name: str) -> None:
         """More than one connection may: nothing is answered twice. What is granted goes back with the connection."""

@@ -17,13 +17,17 @@ READ_SIZE = 64 * 1024
 
 
 @asynccontextmanager
-async def raw_client(network: Network, name: str, *, room: int = READ_SIZE) -> AsyncIterator[RawClient]:
+async def raw_client(
+    network: Network, name: str, *, room: int = READ_SIZE, uid: int | None = None
+) -> AsyncIterator[RawClient]:
     """A connection that is cut off at the end of the block. `room` is how many bytes of responses wait on our side.
+
+    `uid` is as for `Network.connect`.
 
     Raises:
         ConnectionRefusedError: no daemon listens.
     """
-    stream = await network.connect(name, room=room)
+    stream = await network.connect(name, room=room, uid=uid)
     try:
         yield RawClient(stream)
     finally:

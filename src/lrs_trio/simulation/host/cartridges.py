@@ -36,7 +36,7 @@ class Cartridge:
     def users(self) -> int:
         """How many clients surely do I/O here whom the daemon of today knows."""
         self._strangers = min(self._strangers, self.content.users)
-        return self.content.users - self._strangers
+        return max(self.content.users - self.content.intruders - self._strangers, 0)
 
     def orphan(self) -> None:
         """The daemon has gone: whoever is at work here goes on, and the next one cannot know."""

@@ -23,13 +23,15 @@ class File:
 class Content:
     """The files of one medium. Sizes are bytes.
 
-    `users` counts the clients that read or write right now.
+    `users` counts the clients that read or write right now, `intruders` those of them to whom that is not granted any
+    more: the daemon cannot know of them.
     """
 
     capacity: int
     used: int = 0
     files: int = 0
     users: int = 0
+    intruders: int = 0
     _volatile: list[File] = field(default_factory=list)
     """Written and not synced, oldest first."""
 
@@ -86,7 +88,7 @@ class Content:
             else:
                 file.durable = True
         self._volatile.clear()
-        self.users = 0
+        self.users = self.intruders = 0
 
     def erase(self) -> None:
         """A format."""

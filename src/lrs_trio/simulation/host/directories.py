@@ -46,7 +46,7 @@ class Directory:
     def has_io(self) -> bool:
         """Whether anybody surely does I/O here whom the daemon of today knows."""
         self._strangers = min(self._strangers, self.content.users)
-        return self.content.users > self._strangers
+        return self.content.users > self._strangers + self.content.intruders
 
     def orphan(self) -> None:
         """The daemon has gone: whoever is at work here goes on, and the next daemon cannot know."""

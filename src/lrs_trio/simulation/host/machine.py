@@ -12,6 +12,7 @@ from lrs_trio.dss.home import DaemonHome
 from lrs_trio.machine import Directories, Tapes
 from lrs_trio.model import LockOwner
 from lrs_trio.settings import DssSettings, LibrarySettings, ServerSettings, TapeSettings
+from lrs_trio.simulation.host.network import DAEMON_UID
 from lrs_trio.simulation.host.site import Site
 from lrs_trio.simulation.world import Process, wall_clock
 
@@ -24,6 +25,7 @@ class SimulatedMachine:
 
     def __init__(self, site: Site, process: Process) -> None:
         self.pid = process.pid
+        self.uid = DAEMON_UID
         self.random = site.world.chance.of("daemon")
         self.credentials = site.network.credentials
         self._site = site

@@ -13,8 +13,9 @@ import trio
 from trio.lowlevel import ParkingLot, checkpoint
 
 from lrs_trio.errors import AlreadyRunningError
-from lrs_trio.server.listener import PeerCredentials
+from lrs_trio.server.credentials import PeerCredentials
 from lrs_trio.simulation.host.stream import ROOM, StreamEnd, stream_pair
+from lrs_trio.simulation.scenario import GROUP
 from lrs_trio.simulation.world import Process, World
 
 BACKLOG: Final = 16
@@ -25,7 +26,9 @@ USERS: Final = 3
 """That clients run as, one after the other."""
 
 FIRST_UID: Final = 1000
-GROUP: Final = 100
+ADMINISTRATOR_UID: Final = 0
+DAEMON_UID: Final = 900
+HOSTILE_UID: Final = 2000
 
 LOST_WITH_POWER: Final = 0.5
 """The probability that what is on its way over a connection is lost when the power fails."""
@@ -35,6 +38,8 @@ class Network:
     """Where one daemon at a time listens."""
 
     def __init__(self, world: World) -> None:
+        self.names: dict[int, str] = {}
+        """Of all clients that there were, by pid."""
         self._world = world
         self._random = world.chance.of("network")
         self._pids = count(FIRST_CLIENT_PID)
@@ -44,12 +49,13 @@ class Network:
         """The daemon's ends, also of connections that wait to be accepted."""
         self._credentials: dict[StreamEnd, PeerCredentials] = {}
 
-    async def connect(self, name: str, *, room: int = ROOM) -> StreamEnd:
+    async def connect(self, name: str, *, room: int = ROOM, uid: int | None = None) -> StreamEnd:
         """The end of a new connection for the client `name`; it waits while the backlog is full.
 
         Args:
             name: of the client, for the trace.
             room: bytes that can wait there until the client receives them.
+            uid: who the client runs as, in a group of its own; without one, an honest user.
 
         Raises:
             ConnectionRefusedError: nobody listens.
@@ -57,7 +63,7 @@ class Network:
         await checkpoint()
         while (listener := self._listener) is not None:
             if len(listener.backlog) < BACKLOG:
-                return self._connect(listener, name, room)
+                return self._connect(listener, name, room, uid)
             await self._changed.park()
         self._world.trace.note("refused", client=name)
         raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens")
@@ -101,12 +107,15 @@ class Network:
         """Let those who wait for room in the backlog look again."""
         self._changed.unpark_all()
 
-    def _connect(self, listener: _Listener, name: str, room: int) -> StreamEnd:
+    def _connect(self, listener: _Listener, name: str, room: int, uid: int | None) -> StreamEnd:
         ours, theirs = stream_pair(self._random, rooms=(room, ROOM), check=listener.process.check)
         pid = next(self._pids)
         self._forget_closed()
         self._accepted.append(theirs)
-        self._credentials[theirs] = PeerCredentials(pid, FIRST_UID + pid % USERS, GROUP)
+        self._credentials[theirs] = (
+            PeerCredentials(pid, FIRST_UID + pid % USERS, GROUP) if uid is None else PeerCredentials(pid, uid, uid)
+        )
+        self.names[pid] = name
         self._world.trace.note("connected", client=name, pid=pid)
         listener.add(theirs)
         return ours

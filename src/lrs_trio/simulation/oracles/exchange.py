@@ -29,6 +29,8 @@ from lrs_trio.wire.messages import (
     RequestBody,
     Response,
     ResponseBody,
+    Revoke,
+    Revoked,
     Stat,
     Statistics,
     Status,
@@ -116,6 +118,7 @@ _ERROR_KINDS: Final[dict[type, RequestKind]] = {
     Ping: RequestKind.WRITE,
     Stat: RequestKind.WRITE,
     Status: RequestKind.WRITE,
+    Revoke: RequestKind.WRITE,
 }
 
 _PLAIN: Final[dict[type, type]] = {
@@ -123,6 +126,7 @@ _PLAIN: Final[dict[type, type]] = {
     Configure: Configured,
     Stat: Statistics,
     Status: StatusReport,
+    Revoke: Revoked,
 }
 """Requests whose answers say nothing that could be checked here."""
 

@@ -52,13 +52,32 @@ class Holdings:
         """By medium, what is in no release yet."""
         self._releases: list[SentRelease] = []
         """Without an answer yet."""
+        self._revoked: set[str] = set()
+        """Names of media that an administrator has taken away. What the client has sent, or was sent, may have been on
+        its way then, so nobody can tell any more what it holds of them."""
+        self._doubtful: set[str] = set()
+        """Where these media were: the client may go on there."""
 
     def at(self, root: str) -> Grant | None:
         """The grant that allows I/O under `root`."""
+        if root in self._doubtful:
+            return None
         return next((grant for grant in self._grants if grant.root == root), None)
 
-    def add(self, grant: Grant) -> None:
+    def add(self, grant: Grant) -> bool:
+        """The client is told of `grant`; the result is whether it is known to hold it."""
+        if grant.medium.name in self._revoked:
+            self._doubtful.add(grant.root)
+            return False
         self._grants.append(grant)
+        return True
+
+    def revoke(self, name: str) -> None:
+        """What the client holds of the medium called `name` is taken away, or a part of it."""
+        self._revoked.add(name)
+        self._doubtful |= {grant.root for grant in self._grants if grant.medium.name == name}
+        self._grants = [grant for grant in self._grants if grant.medium.name != name]
+        self._files = {medium: files for medium, files in self._files.items() if medium.name != name}
 
     def wrote(self, root: str, file: File) -> None:
         """The client has written `file`; nobody vouches for it unless it holds a medium there."""
@@ -109,7 +128,8 @@ class Holdings:
         if any(element.to_sync and element.rc for element in body.media):
             return "the client said that its I/O has failed"
         held = Counter(grant.medium for grant in self._grants)
-        if missing := Counter(element.medium for element in body.media) - held:
+        known = (element.medium for element in body.media if element.medium.name not in self._revoked)
+        if missing := Counter(known) - held:
             return f"{', '.join(map(str, missing))} was not held"
         return ""
 

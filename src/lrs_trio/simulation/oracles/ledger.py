@@ -72,7 +72,7 @@ class Ledger:
         self._media: dict[Content, ResourceId] = {}
         """Which medium has been seen to have a content."""
         self._contents: dict[ResourceId, Content] = {}
-        self._io: dict[tuple[str, str], list[Content | None]] = {}
+        self._io: dict[tuple[str, str], list[_Io]] = {}
 
     def tap(self, stream: StreamEnd, name: str) -> Tap:
         """The client's end `stream` of a connection that is known as `name` until it ends."""
@@ -93,19 +93,18 @@ class Ledger:
 
     def begin_io(self, connection: str, root: str) -> None:
         """The client begins to read, write or delete at `root`."""
-        content = self._found(connection, root)
-        self._io.setdefault((connection, root), []).append(content)
-        if content is not None:
-            content.users += 1
+        account = self._accounts.get(connection)
+        io = _Io(self._found(connection, root))
+        self._io.setdefault((connection, root), []).append(io)
+        if account is not None and account.holdings.at(root) is None:
+            io.intrude()
 
     def end_io(self, connection: str, root: str) -> None:
         """It has done so, or is gone."""
         going_on = self._io[connection, root]
-        content = going_on.pop()
+        going_on.pop().end()
         if not going_on:
             del self._io[connection, root]
-        if content is not None:
-            content.users -= 1
 
     def wrote(self, connection: str, root: str, size: int) -> None:
         """The client has written a file of `size` bytes.
@@ -129,6 +128,17 @@ class Ledger:
         """
         self._used(connection, root).delete(size)
 
+    def revoked(self, connection: str, medium: str) -> None:
+        """The daemon has taken away what the client holds of `medium`, or a part of it."""
+        account = self._accounts.get(connection)
+        if account is None:
+            return
+        account.holdings.revoke(medium)
+        for (name, root), going_on in self._io.items():
+            if name == connection and account.holdings.at(root) is None:
+                for io in going_on:
+                    io.intrude()
+
     # What becomes of the daemon.
 
     def killed(self) -> None:
@@ -137,7 +147,7 @@ class Ledger:
 
     def power_cut(self) -> None:
         """As `killed`, and the I/O that was going on has ended too."""
-        self._io = {key: [None] * len(going_on) for key, going_on in self._io.items()}
+        self._io = {key: [_Io(None) for _ in going_on] for key, going_on in self._io.items()}
         self.killed()
 
     def ended(self) -> None:
@@ -219,6 +229,27 @@ class Ledger:
         if content is None:
             raise OSError(errno.EIO, os.strerror(errno.EIO), root)
         return content
+
+
+class _Io:
+    """One client at work on `content`, if there is anything; it counts as a user of that until its end."""
+
+    def __init__(self, content: Content | None) -> None:
+        self._content = content
+        self._intrudes = False
+        if content is not None:
+            content.users += 1
+
+    def intrude(self) -> None:
+        """It is not granted any more."""
+        if self._content is not None and not self._intrudes:
+            self._intrudes = True
+            self._content.intruders += 1
+
+    def end(self) -> None:
+        if self._content is not None:
+            self._content.users -= 1
+            self._content.intruders -= self._intrudes
 
 
 class _Account:
@@ -306,8 +337,8 @@ class _Account:
     def _hold(self, media: tuple[GrantedMedium, ...], kind: RequestKind) -> None:
         for granted in media:
             grant = Grant(granted.medium, granted.root, kind)
-            self.holdings.add(grant)
-            self._ledger.check_root(self, grant)
+            if self.holdings.add(grant):
+                self._ledger.check_root(self, grant)
 
     def _acknowledge(self, asked: Asked, release: SentRelease) -> None:
         self._ledger.acknowledged += 1

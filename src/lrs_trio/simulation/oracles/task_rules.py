@@ -7,8 +7,8 @@ import trio
 from lrs_trio.events import Event
 from lrs_trio.simulation.oracles.device_rules import Report
 
-FIXED = 6
-"""Signals, DSS writer and its watch; the server, what accepts, its listener."""
+FIXED = 5
+"""Signals, DSS writer and its watch; the server, what accepts."""
 
 PER_FAMILY = 2
 """Its inbox, and placement."""

@@ -15,6 +15,7 @@ from lrs_trio.scheduling.placement import Placed, Waits
 from lrs_trio.scheduling.requests import Allocation, PlaceableRequest, RequestState
 from lrs_trio.server.outbox import ResponseChannel
 from lrs_trio.simulation.oracles.device_rules import Report
+from lrs_trio.simulation.oracles.plain_pass import PlainPass
 
 _WAITS = (DeviceStatus.EMPTY, DeviceStatus.LOADED, DeviceStatus.MOUNTED)
 """What a device is that may wait for its bell."""
@@ -26,7 +27,7 @@ def look_at_waiting_devices(family: FamilyScheduler, now: float, report: Report)
         if not _may_wait(device):
             continue
         state = device.state
-        is_due = _is_due(state, now)
+        is_due = _is_due(state, now) or _is_early(family, state, now)
         ongoing = any(grant.state is GrantState.ONGOING for grant in state.grants)
         if is_due and (state.sync_while_io or not ongoing):
             report(f"{device.id}: a sync is due, nothing holds it back, and it has not begun")
@@ -60,11 +61,11 @@ def look_at_queue(family: FamilyScheduler, report: Report) -> None:
     # Where media come and go a pass is more than a look.
     if not queued or not isinstance(family.supply, AttachedSupply):
         return
-    made = family.supply.begin(family.queue)
+    plain = PlainPass(family, family.supply)
     for request in family.queue.in_order():
-        if not made.gives:
+        if not plain.gives:
             return
-        outcome = made.decide(request)
+        outcome = plain.decide(request)
         if isinstance(outcome, Placed):
             report(f"{request.client}: its request {request.serial} could be placed, and is not")
             return
@@ -86,6 +87,17 @@ def _is_due(state: DeviceState, now: float) -> bool:
         return False
     reached = len(pending) >= thresholds.requests or pending.size >= thresholds.size
     return reached or now >= pending.since + thresholds.age
+
+
+def _is_early(family: FamilyScheduler, state: DeviceState, now: float) -> bool:
+    """Whether a sync is due although no threshold is reached, because waiting gains nothing (any more)."""
+    pending, streaming = state.to_sync, state.streaming
+    if not len(pending):
+        return False
+    if streaming is not None and now >= streaming.deadline(pending.extents):
+        return True
+    company = any(grant.state is not GrantState.RESERVED for grant in state.grants)
+    return state.adaptive and not company and not family.undecided
 
 
 def _excludes_io(state: DeviceState) -> bool:

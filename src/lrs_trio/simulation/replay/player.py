@@ -15,7 +15,7 @@ from typing import Final
 import trio
 
 from lrs_trio.model import Device, Family, Medium
-from lrs_trio.settings import LibrarySettings
+from lrs_trio.settings import AccessSettings, LibrarySettings
 from lrs_trio.simulation.host.site import Site
 from lrs_trio.simulation.host.stream import StreamEnd
 from lrs_trio.simulation.oracles.ledger import Ledger
@@ -25,6 +25,9 @@ from lrs_trio.simulation.replay.replayed_client import Formats, ReplayedClient
 from lrs_trio.simulation.scenario import HOST, HOUR, Scenario
 
 __all__ = ["Replayed", "read_workload", "scenario_of"]
+
+ACCESS: Final = AccessSettings(everyone=("read", "write", "format", "admin"))
+"""A trace does not tell who the clients were."""
 
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 60.0
@@ -48,7 +51,7 @@ def scenario_of(workload: Workload, seed: int) -> Scenario:
         hours=workload.seconds / HOUR,
         meddling=False,
         hostile=False,
-        settings=inventory.settings.model_copy(update={"dss": dss, "libraries": libraries}),
+        settings=inventory.settings.model_copy(update={"access": ACCESS, "dss": dss, "libraries": libraries}),
         inventory=inventory,
     )
 

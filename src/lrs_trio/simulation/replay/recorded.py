@@ -106,4 +106,4 @@ def _moved(resource: ResourceId, before: str, host: str) -> ResourceId:
     prefix = f"{before}:"
     if resource.family is not Family.DIR or not resource.name.startswith(prefix):
         return resource
-    return replace(resource, name=f"{host}:{resource.name.removeprefix(prefix)}")
+    return resource._replace(name=f"{host}:{resource.name.removeprefix(prefix)}")

@@ -35,6 +35,7 @@ from lrs_trio.wire.messages import (
     RequestBody,
     Response,
     ResponseBody,
+    Revoke,
     Stat,
     Statistics,
     Status,
@@ -143,6 +144,8 @@ class _Connection:
     """Not given back, oldest first."""
 
     def ask(self, time: float, request: Request) -> None:
+        if isinstance(request.body, Revoke):
+            return  # it names connections and processes that a replay does not have
         gives_back = self._give_back(request.body) if isinstance(request.body, Release) else ()
         if _is_to_be_answered(request.body):
             self._unanswered.append(len(self.asked))
