@@ -1,1 +1,1 @@
-"""Figures and long runs against a real daemon: `python -m benchmarks`, and its modules `soak`, `restarts`, `idle`."""
+"""Figures of a real daemon: this package, its `point` and `compare`; long runs: `soak`, `restarts`, `idle`."""

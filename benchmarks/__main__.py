@@ -1,118 +1,114 @@
-"""Figures of the daemon under load: ``python -m benchmarks [--quick] [--dss postgres] [--json FILE]``.
+"""The suite: ``python -m benchmarks [--quick]``. What is in its table, and how to read it, is in docs/benchmarks.md.
 
-A real daemon on real directories and a real DSS; the clients are one lean thread of this process. Nothing is
-asserted about time, but wrong counters, and answers that are missing or come twice, end it with status 1.
+Nothing is asserted about time, but counters that are wrong, and an answer that is an error or missing, end it with
+status 1.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-from dataclasses import asdict
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from time import perf_counter
 
 import click
 
-from benchmarks.books import wrong_after_drain
-from benchmarks.cases import DIRECTORIES, Block, plan
+from benchmarks import results
+from benchmarks.cases import Place, Point, full_plan, quick_plan
 from benchmarks.conclusion import conclude
-from benchmarks.harness import format_media, running
-from benchmarks.limits import measure_limits
-from benchmarks.measuring import Measuring
+from benchmarks.driver.crew import PROCESSES, crew_of
+from benchmarks.driver.scripts import WrongAnswerError
+from benchmarks.measuring import Schedule, served
+from benchmarks.memory import measure_memory
+from benchmarks.picture import draw
+from benchmarks.results import DIRECTORY, Block, Results
 from benchmarks.sites import DSS_KINDS, DssKind, Sites, temporary_sites
-from benchmarks.table import HEADER, best, line
+from benchmarks.table import HEADER, line
 
-CASE_S: Final = 4.0
-LIMIT_S: Final = 0.5
-"""How long each case, and each limit, is measured. Seconds."""
-
-QUICK_PART: Final = 10
-QUICK_DIRECTORIES: Final = (1, 4)
-"""`--quick` measures for so much less, and only on so many directories."""
-
-
-class Bench:
-    """Blocks of cases one after the other, with a table as they come; `records` is all that was measured."""
-
-    def __init__(self, part: int, parent: Path | None) -> None:
-        self.problems: list[str] = []
-        self.records: list[dict[str, Any]] = []
-        self.releases = 0
-        self._part = part
-        self._parent = parent
-
-    def run(self, block: Block, sites: Sites) -> None:
-        with sites.temporary(block.directories, parent=self._parent, families=block.families) as site:
-            limits = measure_limits(site, LIMIT_S / self._part)
-            print(f"\n{block}; {best(limits)}", flush=True)
-            measured = []
-            with running(site) as daemon:
-                format_media(site)
-                measuring = Measuring(site, daemon)
-                for case in block.cases:
-                    figures = measuring.run(case, CASE_S / self._part)
-                    measured.append(figures)
-                    print(line(figures, limits), flush=True)
-                daemon.terminate()
-                problems = measuring.problems + wrong_after_drain(site, daemon)
-        self.problems += [f"{block}: {problem}" for problem in problems]
-        self.releases += sum(figures.cycles for figures in measured if figures.syncs)
-        self.records.append(
-            {
-                "dss": block.dss,
-                "directories": block.directories,
-                "families": block.families,
-                "limits": asdict(limits),
-                "cases": [asdict(figures) for figures in measured],
-            }
-        )
-
-
-def commit() -> str:
-    """The project's commit, with a plus if files differ from it."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=40", "--dirty=+"],
-        cwd=Path(__file__).parent,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    return described.stdout.strip() or "unknown"
+SECONDS, QUICK_SECONDS = 3.0, 0.5
+ROUNDS, QUICK_ROUNDS = 3, 1
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="A tenth of the time, for machines that have others to serve.")
-@click.option("--json", "results", type=click.Path(path_type=Path), help="File to append the figures to, as one line.")
+@click.option("--quick", is_flag=True, help="A few points, short; nothing is written down unless --results says where.")
+@click.option("--seconds", type=click.FloatRange(0.1), help=f"Of each point under load; {SECONDS} or {QUICK_SECONDS}.")
+@click.option("--rounds", type=click.IntRange(1), help=f"To divide these seconds into; {ROUNDS} or {QUICK_ROUNDS}.")
 @click.option("--dss", "kinds", type=click.Choice(DSS_KINDS), multiple=True, help="Only with the DSS there.")
-@click.option("--directories", type=click.IntRange(1), multiple=True, help="Only on so many; may be repeated.")
+@click.option("--devices", type=click.IntRange(1), multiple=True, help="Only with so many; may be repeated.")
+@click.option("--files", is_flag=True, help="Clients write a file on each medium that is granted.")
+@click.option("--processes", type=click.IntRange(1), default=PROCESSES, show_default=True, help="Of the clients.")
+@click.option("--results", "directory", type=click.Path(path_type=Path, file_okay=False), help="Where to write them.")
 @click.option("--base", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Where to make the sites.")
 def main(
-    quick: bool, results: Path | None, kinds: tuple[DssKind, ...], directories: tuple[int, ...], base: Path | None
+    quick: bool,
+    seconds: float | None,
+    rounds: int | None,
+    kinds: tuple[DssKind, ...],
+    devices: tuple[int, ...],
+    files: bool,
+    processes: int,
+    directory: Path | None,
+    base: Path | None,
 ) -> None:
-    """Measure write and read cycles against a real daemon, beside what this machine can do at best."""
-    print(f"{os.cpu_count()} processors, load average {os.getloadavg()[0]:.1f}\n\n{HEADER}", flush=True)
-    bench = Bench(QUICK_PART if quick else 1, base)
-    for kind in kinds or DSS_KINDS:
-        with temporary_sites(kind, parent=base) as sites:
-            for block in plan(kind, directories or (QUICK_DIRECTORIES if quick else DIRECTORIES)):
-                bench.run(block, sites)
-    if results is not None:
-        record = {
-            "commit": commit(),
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "quick": quick,
-            "processors": os.cpu_count(),
-            "load_average": os.getloadavg()[0],
-            "blocks": bench.records,
-            "problems": bench.problems,
-        }
-        with results.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-    print()
-    conclude(bench.problems, f"{bench.releases} releases answered once each; the counters of the DSS equal their sums")
+    """Measure cycles against a real daemon, beside what this machine can do at best."""
+    begun = perf_counter()
+    schedule = Schedule(
+        seconds or (QUICK_SECONDS if quick else SECONDS),
+        rounds or (QUICK_ROUNDS if quick else ROUNDS),
+    )
+    run = results.begin(schedule, processes, files=files)
+    parts = [
+        (place, points)
+        for place, points in (quick_plan() if quick else full_plan())
+        if place.dss in (kinds or DSS_KINDS) and (not devices or place.devices in devices)
+    ]
+    machine = run.machine
+    print(
+        f"commit {run.commit}, {machine.processors} processors, kernel {machine.kernel}, Python {machine.python}, load"
+        f" average {machine.load_average:.1f}\n{schedule.seconds:g} s for each point, in {schedule.rounds} rounds"
+        f"\n\n{HEADER}",
+        flush=True,
+    )
+    for kind in DSS_KINDS:
+        of_kind = [part for part in parts if part[0].dss == kind]
+        if of_kind:
+            with temporary_sites(kind, parent=base) as sites:
+                for place, points in of_kind:
+                    measure(run, place, points, sites, base)
+    with noting(run.problems, "memory"), crew_of(processes) as crew:
+        run.memory, problems = measure_memory(crew, schedule.seconds)
+        run.problems += problems
+        print(f"\n{run.memory}")
+    written = directory or (None if quick else DIRECTORY)
+    if written is not None:
+        file = results.save(run, written)
+        file.with_suffix(".svg").write_text(draw(run))
+        print(f"written to {file}, and a picture beside it")
+    print(f"{perf_counter() - begun:.0f} s in all")
+    conclude(run.problems, "the counters of the DSS equal the releases")
+
+
+def measure(run: Results, place: Place, points: Iterable[Point], sites: Sites, base: Path | None) -> None:
+    """Add a block to `run`, with rows of the table as they come."""
+    print(f"\n{place}", flush=True)
+    block = Block(place, [])
+    run.blocks.append(block)
+    with noting(run.problems, str(place)), crew_of(run.processes) as crew:
+        with served(place, sites, crew, parent=base, files=run.files) as at:
+            for point in points:
+                block.figures.append(at.measuring.run(point, run.schedule))
+                print(line(block.figures[-1]), flush=True)
+        run.problems += [f"{place}: {problem}" for problem in at.problems]
+
+
+@contextmanager
+def noting(problems: list[str], where: str) -> Iterator[None]:
+    """What ends the block goes to `problems`: what was measured elsewhere is worth keeping."""
+    try:
+        yield
+    except (OSError, RuntimeError, WrongAnswerError) as error:
+        problems.append(f"{where}: {error}")
+        print(f"failed: {error}", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,113 +6,112 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import cycle
+from contextlib import closing, contextmanager
 from pathlib import Path
-from random import Random
-from time import monotonic
+from time import perf_counter
 from typing import Final
 
 import apsw
 
+from benchmarks.driver.crew import Crew
+from benchmarks.driver.frames import WRITTEN
+from benchmarks.driver.scripts import Kind
 from benchmarks.harness import Site
-from benchmarks.load import Ledger, orders, read_all, run_load, until, write_all
 from lrs_trio.storage.syncfs import syncfs
 
-ECHO_CLIENTS: Final = 64
-PATIENCE_S: Final = 60.0
+ROWS: Final = 4096
+"""Of the table for bare commits: as many as one transaction is asked to update at most."""
+
+Commit = Callable[[int], object]
+"""Updates so many rows in one transaction that is on the disk when it returns."""
 
 
-@dataclass(frozen=True, slots=True)
 class Limits:
-    """Per second: syncfs calls of one thread, commits of one thread in a DSS of that kind, and cycles of 64 clients
-    without files with a server that only answers: what remains when there is nothing but the frames.
-    """
+    """What can be measured at one site, each for so many seconds. Not for a thread that runs trio."""
 
-    syncfs: float
-    commits: float
-    echo_writes: float
-    echo_reads: float
+    def __init__(self, site: Site, echo: Path, commit: Commit, *, files: bool) -> None:
+        self._site = site
+        self._echo = echo
+        self._commit = commit
+        self._files = files
+        self._media = tuple(medium.name for medium in site.media)
 
+    def cycles(self, crew: Crew, kind: Kind, clients: int, seconds: float) -> float:
+        """Cycles per second of a server that only answers, with the clients that the daemon has."""
+        done, _, _ = crew.drive(self._echo, kind, clients, self._media, seconds, files=self._files, probe=lambda: None)
+        return done.rate
 
-def measure_limits(site: Site, seconds: float) -> Limits:
-    """What is possible here, now; about `seconds` for each. Not for a thread that runs trio."""
-    return Limits(syncfs_rate(site.directories[0], seconds), commit_rate(site, seconds), *echo_rates(site, seconds))
+    def syncs(self, seconds: float) -> float:
+        """Calls of syncfs per second by one thread, each after a file was written if the clients write files."""
+        directory = self._site.directories[0]
+        file = directory / "written-for-syncfs"
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
 
+        def write_and_sync() -> None:
+            if self._files:
+                file.write_bytes(bytes(WRITTEN))
+            syncfs(descriptor)
 
-def echo_rates(site: Site, seconds: float) -> tuple[float, float]:
-    """Write and read cycles per second with a server that only answers."""
-    writes, reads = Ledger(), Ledger()
-    with echo_server(site) as path:
-        wanted = until(monotonic() + seconds, orders(Random(1), copies=[1]))
-        write_s = run_load(
-            path,
-            writes,
-            ECHO_CLIENTS,
-            lambda client: write_all(client, wanted, files=False),
-            seconds=seconds + PATIENCE_S,
-        )
-        again = until(monotonic() + seconds, cycle(writes.acknowledged))
-        read_s = run_load(
-            path, reads, ECHO_CLIENTS, lambda client: read_all(client, again, files=False), seconds=seconds + PATIENCE_S
-        )
-    return len(writes.acknowledged) / write_s, reads.reads / read_s
+        try:
+            return _rate(write_and_sync, seconds)
+        finally:
+            os.close(descriptor)
+            file.unlink(missing_ok=True)
 
-
-def syncfs_rate(directory: Path, seconds: float) -> float:
-    """Calls of syncfs per second by one thread, each after one small file was written."""
-    file = directory / "syncfs-rate"
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-
-    def write_and_sync() -> None:
-        file.write_bytes(bytes(4096))
-        syncfs(descriptor)
-
-    try:
-        return _rate(write_and_sync, seconds)
-    finally:
-        os.close(descriptor)
-        file.unlink()
+    def commits(self, updates: int, seconds: float) -> float:
+        """Transactions per second of one connection, each of so many updates of one row."""
+        return _rate(lambda: self._commit(updates), seconds)
 
 
-def commit_rate(site: Site, seconds: float) -> float:
-    """Transactions of one small update per second, one after the other, where the DSS of `site` is."""
-    if site.dss.is_postgres:
-        return _postgres_commit_rate(site.dss_url, seconds)
-    return _sqlite_commit_rate(site.base / "commit-rate.sqlite", seconds)
+@contextmanager
+def limits_of(site: Site, *, files: bool) -> Iterator[Limits]:
+    """The limits at `site`, for clients that write and read files or not."""
+    commits = _postgres_commits(site.dss_url) if site.dss.is_postgres else _sqlite_commits(site.base / "bare.sqlite")
+    with echo_server(site) as echo, commits as commit:
+        yield Limits(site, echo, commit, files=files)
 
 
-def _sqlite_commit_rate(file: Path, seconds: float) -> float:
-    """On a file of its own, WAL with synchronous=FULL."""
-    db = apsw.Connection(str(file))
-    try:
+@contextmanager
+def _sqlite_commits(file: Path) -> Iterator[Commit]:
+    """On a file of its own, with the write-ahead log, synchronous=FULL."""
+    with closing(apsw.Connection(str(file))) as db:
         db.pragma("journal_mode", "wal")
         db.pragma("synchronous", "full")
-        db.execute("CREATE TABLE t (n); INSERT INTO t VALUES (0)")
-        return _rate(lambda: db.execute("UPDATE t SET n = n + 1"), seconds)
-    finally:
-        db.close()
-        file.unlink()
+        db.execute("CREATE TABLE bare (id INTEGER PRIMARY KEY, n INTEGER)")
+        db.executemany("INSERT INTO bare VALUES (?, 0)", [(row,) for row in range(ROWS)])
+
+        def commit(updates: int) -> None:
+            with db:
+                db.executemany("UPDATE bare SET n = n + 1 WHERE id = ?", ((row,) for row in range(updates)))
+
+        yield commit
+    file.unlink()
 
 
-def _postgres_commit_rate(url: str, seconds: float) -> float:
-    """In a table of its own."""
+@contextmanager
+def _postgres_commits(url: str) -> Iterator[Commit]:
+    """In a table of its own; each transaction is one statement."""
     import psycopg
 
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("CREATE TABLE commit_rate AS SELECT 0 AS n")
+        connection.execute("CREATE TABLE bare AS SELECT id, 0 AS n FROM generate_series(0, %s) AS id", (ROWS - 1,))
+        connection.execute("ALTER TABLE bare ADD PRIMARY KEY (id)")
+
+        def commit(updates: int) -> None:
+            rows = list(range(updates))
+            connection.execute("UPDATE bare SET n = n + 1 WHERE id = ANY(%s)", (rows,), prepare=True)
+
         try:
-            return _rate(lambda: connection.execute("UPDATE commit_rate SET n = n + 1", prepare=True), seconds)
+            yield commit
         finally:
-            connection.execute("DROP TABLE commit_rate")
+            connection.execute("DROP TABLE bare")
 
 
 def _rate(act: Callable[[], object], seconds: float) -> float:
     """How often per second it can be done."""
     count = 0
-    begun = monotonic()
-    while (passed := monotonic() - begun) < seconds:
+    begun = perf_counter()
+    while (passed := perf_counter() - begun) < seconds:
         act()
         count += 1
     return count / passed

@@ -28,8 +28,6 @@ from lrs_trio.wire.messages import (
     Failed,
     Ping,
     Pong,
-    ReadAllocation,
-    ReadGranted,
     Release,
     Released,
     ReleasedMedium,
@@ -86,7 +84,6 @@ class Ledger:
     acknowledged: list[Written] = field(default_factory=list)
     unacknowledged: dict[Written, None] = field(default_factory=dict)
     """Releases that were sent and have no answer (yet)."""
-    reads: int = 0
     failures: Counter[tuple[RequestKind, int]] = field(default_factory=Counter)
     """Error answers, by the kind of the request and errno."""
     failed: list[Written] = field(default_factory=list)
@@ -94,12 +91,9 @@ class Ledger:
     problems: list[str] = field(default_factory=list)
     """What must not happen, whatever becomes of the daemon."""
     lost_connections: int = 0
-    allocation_s: list[float] = field(default_factory=list)
-    release_s: list[float] = field(default_factory=list)
     cycle_s: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
     """When each of these cycles ended, in monotonic time."""
-    file_io_s: float = 0.0
 
     def longest_pause(self) -> float:
         """The longest time between the ends of two cycles."""
@@ -195,30 +189,27 @@ def finishing(client: Client, script: Script) -> Script:
         client.ledger.problems.append(f"{client}: {answer} instead of the answer to a ping")
 
 
-def write_all(client: Client, wanted: Iterator[Order], *, files: bool = True) -> Script:
+def write_all(client: Client, wanted: Iterator[Order]) -> Script:
     """Write cycle after write cycle, until there are no more orders or the daemon shuts down."""
     for order in wanted:
-        shutting_down = yield from write_cycle(client, order, files=files)
+        shutting_down = yield from write_cycle(client, order)
         if shutting_down:
             return
 
 
-def write_cycle(client: Client, order: Order, *, files: bool) -> Generator[None, ResponseBody, bool]:
-    """Allocate, write the file on each medium (if `files`), release with sync; ``True`` if the daemon shuts down."""
+def write_cycle(client: Client, order: Order) -> Generator[None, ResponseBody, bool]:
+    """Allocate, write the file on each medium, release with sync; ``True`` if the daemon shuts down."""
     ledger = client.ledger
     begun = monotonic()
     client.send(WriteAllocation((WriteMedium(order.size),) * order.copies, Family.DIR, library=LIBRARY))
     answer = yield
-    granted = monotonic()
     if not isinstance(answer, WriteGranted):
         return _refused(client, answer, RequestKind.WRITE)
     if len({medium.medium for medium in answer.media}) != order.copies:
         ledger.problems.append(f"{client}: {answer} for {order}")
     paths = tuple(Path(medium.root, f"{order.number:08}") for medium in answer.media)
-    if files:
-        for path in paths:
-            path.write_bytes(CONTENT[: order.size])
-    stored = monotonic()
+    for path in paths:
+        path.write_bytes(CONTENT[: order.size])
     media = tuple(medium.medium for medium in answer.media)
     marks = client.marks
     extents = tuple(1 if marks is None else marks.take(medium) for medium in media)
@@ -245,36 +236,9 @@ def write_cycle(client: Client, order: Order, *, files: bool) -> Generator[None,
     if answer.media != media:
         ledger.problems.append(f"{client}: {answer} for a release of {media}")
     ledger.acknowledged.append(written)
-    ledger.allocation_s.append(granted - begun)
-    ledger.file_io_s += stored - granted
-    ledger.release_s.append(ended - stored)
     ledger.cycle_s.append(ended - begun)
     ledger.ended.append(ended)
     return False
-
-
-def read_all(client: Client, wanted: Iterator[Written], *, files: bool = True) -> Script:
-    """Read cycle after read cycle: allocate one of the file's media, read it (if `files`), release unanswered."""
-    ledger = client.ledger
-    for written in wanted:
-        begun = monotonic()
-        client.send(ReadAllocation(1, written.media))
-        answer = yield
-        granted = monotonic()
-        if not isinstance(answer, ReadGranted):
-            if _refused(client, answer, RequestKind.READ):
-                return
-            continue
-        medium = answer.media[0]
-        path = Path(medium.root, written.paths[0].name)
-        if files and path.read_bytes() != CONTENT[: written.order.size]:
-            ledger.problems.append(f"{client}: {path} has other content than was written")
-        ledger.file_io_s += monotonic() - granted
-        client.send(Release((ReleasedMedium(medium.medium),), RequestKind.RELEASE_READ))
-        ledger.reads += 1
-        ledger.allocation_s.append(granted - begun)
-        ledger.ended.append(monotonic())
-        ledger.cycle_s.append(ledger.ended[-1] - begun)
 
 
 def _refused(client: Client, answer: ResponseBody, kind: RequestKind) -> bool:

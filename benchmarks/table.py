@@ -6,68 +6,75 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.limits import Limits
-from benchmarks.measuring import Figures
+from benchmarks.measuring import Figures, SyncFigures, SyncLimits
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column with a title of two lines. One `of_writes` is empty for reads, which neither sync nor commit."""
+    """A column with a title of two lines; what is ``None`` is left empty."""
 
     above: str
     title: str
     width: int
-    shown: Callable[[Figures, Limits], str]
-    of_writes: bool = False
+    shown: Callable[[Figures], str | None]
 
-    def cell(self, figures: Figures, limits: Limits) -> str:
-        empty = self.of_writes and not figures.syncs
-        return "" if empty else self.shown(figures, limits)
+    def cell(self, figures: Figures) -> str:
+        return f"{self.shown(figures) or '':>{self.width}}"
 
 
-def _times(p50: float, p99: float) -> str:
-    return f"{p50 * 1000:.1f} / {p99 * 1000:.0f}"
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.2f}" if seconds < 0.1 else f"{seconds * 1e3:.0f}"
 
 
-def _of_echo(figures: Figures, limits: Limits) -> str:
-    return f"{figures.cycles_per_s / (limits.echo_writes if figures.syncs else limits.echo_reads):.0%}"
+def _us(seconds: float) -> str:
+    return f"{seconds * 1e6:.0f}"
+
+
+def _of_syncs(shown: Callable[[SyncFigures], str]) -> Callable[[Figures], str | None]:
+    return lambda figures: None if figures.syncs is None else shown(figures.syncs)
+
+
+def _of_limits(shown: Callable[[SyncLimits], str]) -> Callable[[Figures], str | None]:
+    return lambda figures: None if figures.limits is None else shown(figures.limits)
+
+
+def _count(value: float | None) -> str | None:
+    return None if value is None else f"{value:.0f}"
+
+
+def _share(value: float | None) -> str | None:
+    return None if value is None else f"{value:.0%}"
 
 
 _COLUMNS: Final = (
-    Column("", "clients", 7, lambda figures, _: f"{figures.clients}"),
-    Column("", "cycles/s", 8, lambda figures, _: f"{figures.cycles_per_s:.0f}"),
-    Column("of", "echo", 5, _of_echo),
-    Column("cycle ms", "p50 / p99", 12, lambda figures, _: _times(figures.cycle_p50, figures.cycle_p99)),
-    Column("allocation ms", "p50 / p99", 13, lambda figures, _: _times(figures.allocation_p50, figures.allocation_p99)),
-    Column("release ms", "p50 / p99", 12, lambda figures, _: _times(figures.release_p50, figures.release_p99), True),
-    Column("releases", "per sync", 8, lambda figures, _: f"{figures.releases_per_sync:.1f}", True),
-    Column("", "syncs/s", 7, lambda figures, _: f"{figures.syncs_per_s:.0f}", True),
-    Column("of", "syncfs", 6, lambda figures, limits: f"{figures.syncs_per_s / limits.syncfs:.0%}", True),
-    Column("operations", "per commit", 10, lambda figures, _: f"{figures.operations_per_transaction:.1f}", True),
-    Column("", "commits/s", 9, lambda figures, _: f"{figures.transactions_per_s:.0f}", True),
-    Column("of", "commits", 7, lambda figures, limits: f"{figures.transactions_per_s / limits.commits:.0%}", True),
-    Column("lrsd CPU", "us/cycle", 8, lambda figures, _: f"{figures.daemon_cpu_per_cycle * 1e6:.0f}"),
-    Column("clients'", "CPU", 8, lambda figures, _: f"{figures.clients_cpu_share:.0%}"),
-    Column("", "file I/O", 8, lambda figures, _: f"{figures.clients_file_io_share:.0%}"),
+    Column("", "clients", 7, lambda figures: f"{figures.clients}"),
+    Column("", "cycles/s", 8, lambda figures: _count(figures.cycles_per_s)),
+    Column("ms", "p50", 6, lambda figures: _ms(figures.p50)),
+    Column("ms", "p99", 6, lambda figures: _ms(figures.p99)),
+    Column("ms", "max", 6, lambda figures: _ms(figures.longest)),
+    Column("lrsd CPU", "us/cycle", 8, lambda figures: _us(figures.daemon_cpu)),
+    Column("clients'", "us/cycle", 8, lambda figures: _us(figures.client_cpu)),
+    Column("syncs", "/release", 8, _of_syncs(lambda syncs: f"{syncs.syncs_per_release:.2f}")),
+    Column("commits", "/release", 8, _of_syncs(lambda syncs: f"{syncs.transactions_per_release:.2f}")),
+    Column("updates", "/commit", 7, _of_syncs(lambda syncs: f"{syncs.updates_per_transaction:.1f}")),
+    Column("lrsd", "MiB", 5, lambda figures: f"{figures.resident_bytes / 2**20:.1f}"),
+    Column("echo", "cycles/s", 8, lambda figures: _count(figures.echo)),
+    Column("share", "of it", 5, lambda figures: _share(figures.echo_share)),
+    Column("bare", "syncfs/s", 8, _of_limits(lambda limits: f"{limits.syncs:.0f}")),
+    Column("share", "of it", 5, _of_limits(lambda limits: f"{limits.syncs_share:.0%}")),
+    Column("bare", "commit/s", 8, _of_limits(lambda limits: f"{limits.commits:.0f}")),
+    Column("as large", "commit/s", 8, _of_limits(lambda limits: f"{limits.batches:.0f}")),
+    Column("share", "of it", 5, _of_limits(lambda limits: f"{limits.batches_share:.0%}")),
 )
-_NAME_WIDTH: Final = 16
+_KIND_WIDTH: Final = 16
 
 HEADER: Final = (
-    " ".join([" " * _NAME_WIDTH, *(f"{column.above:>{column.width}}" for column in _COLUMNS)])
+    " ".join([" " * _KIND_WIDTH, *(f"{column.above:>{column.width}}" for column in _COLUMNS)])
     + "\n"
-    + " ".join([f"{'case':{_NAME_WIDTH}}", *(f"{column.title:>{column.width}}" for column in _COLUMNS)])
+    + " ".join([f"{'cycle':{_KIND_WIDTH}}", *(f"{column.title:>{column.width}}" for column in _COLUMNS)])
 )
 
 
-def line(figures: Figures, limits: Limits) -> str:
+def line(figures: Figures) -> str:
     """One row below `HEADER`."""
-    cells = [f"{column.cell(figures, limits):>{column.width}}" for column in _COLUMNS]
-    return " ".join([f"{figures.name:{_NAME_WIDTH}}", *cells])
-
-
-def best(limits: Limits) -> str:
-    """What is possible, in words."""
-    return (
-        f"per second at best: {limits.syncfs:.0f} syncfs, {limits.commits:.0f} commits one by one;"
-        f" a server that only answers: {limits.echo_writes:.0f} write cycles, {limits.echo_reads:.0f} read cycles"
-    )
+    return " ".join([f"{figures.kind:{_KIND_WIDTH}}", *(column.cell(figures) for column in _COLUMNS)]).rstrip()

@@ -1,0 +1,1 @@
+"""Hostile and unlucky clients beside an honest one, on a real daemon: what that costs the honest one."""

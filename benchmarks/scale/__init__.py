@@ -1,0 +1,1 @@
+"""How the costs of a family grow: with its devices, its media, those who wait, and connections."""

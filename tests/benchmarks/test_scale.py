@@ -1,0 +1,36 @@
+"""The scale benchmark works, at a size at which it says nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.scale.decisions import measure_directories, measure_tapes
+from benchmarks.scale.families import MIXES
+from benchmarks.scale.growth import Series, grow
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_decisions_for_directories_are_measured(mix: str) -> None:
+    costs = {cost.event: cost for cost in measure_directories(5, 30, mix)}
+    assert set(costs) == {"filling the queue", "a release", "an arrival", "a medium changes", "a device fails"}
+    assert all(cost.steps and cost.per_event > 0 for cost in costs.values())
+    assert "steps" in str(costs["a release"])
+
+
+def test_decisions_for_tapes_are_measured() -> None:
+    costs = {cost.event: cost for cost in measure_tapes(4, 12, 10, "reads")}
+    assert costs["a release"].steps
+
+
+def test_the_slope_is_the_power_with_which_a_cost_grows() -> None:
+    sizes = [10, 20, 40]
+    assert Series("flat", sizes, [1e-3] * 3).slope == pytest.approx(0)
+    assert Series("quadratic", sizes, [size**2 * 1e-6 for size in sizes]).slope == pytest.approx(2)
+    title, *rows = Series("linear", sizes, [1e-6 * size for size in sizes]).lines()
+    assert (title, len(rows)) == ("linear: slope 1.00", 3)
+    assert rows[-1].endswith("#" * 40)
+
+
+def test_growth_is_shown_for_each_kind_of_event() -> None:
+    found = grow([5, 10], lambda size: measure_directories(5, size, "writes"), "requests")
+    assert "a release, by requests" in [series.what for series in found]
