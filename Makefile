@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help venv postgresql demo demo-tape test lint proto schema notes simulate simulate-forever simulate-speed mutations \
-	bench soak lock clean
+	bench bench-quick hostile fuzz scale soak lock clean
 
 export PYTHON
 PY := .venv/bin/python
@@ -70,8 +70,20 @@ simulate-speed: venv ## how fast the simulation is, with 4, 64 and 512 drives
 mutations: venv ## whether the simulation finds mistakes that are planted in a copy of the program (an hour at most)
 	@$(PY) -m tests.simulation.mutations
 
-bench: venv postgresql ## cycles per second on both kinds of DSS, beside what is possible here (5 minutes)
+bench: venv postgresql ## cycles per second on both kinds of DSS, beside what is possible here (15 minutes)
 	@$(PY) -m benchmarks
+
+bench-quick: venv postgresql ## something of that, only to be looked at (under 90 seconds)
+	@$(PY) -m benchmarks --quick
+
+scale: venv ## 1,000 devices, 20,000 media, 100,000 requests that wait, 10,000 connections, and how costs grow (10 minutes)
+	@$(PY) -m benchmarks.scale
+
+hostile: venv ## hostile and unlucky clients beside an honest one: what it has to wait for (6 minutes)
+	@$(PY) -m benchmarks.hostile
+
+fuzz: venv ## ten million frames of every kind on a daemon's socket, beside an honest client (15 minutes at most)
+	@$(PY) -m benchmarks.hostile.fuzz --frames 10000000
 
 soak: venv postgresql ## long runs under load: the daemon killed fifty times, PostgreSQL restarted every second
 	@$(PY) -m benchmarks.soak

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import pytest
 import structlog
 
+from lrs_trio.log_flood import LINES
 from lrs_trio.logs import LogFormat, LogLevel, configure_logging
 
 STAMP = r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\.\d{9} "
@@ -287,3 +288,14 @@ def test_a_log_that_goes_back_to_a_stream_leaves_syslog_alone(system_log: list[t
     logging.getLogger("some.library").warning("odd")
     assert system_log == []
     assert stream.getvalue().count("\n") == 2
+
+
+def test_a_daemon_that_is_flooded_writes_few_lines_about_it() -> None:
+    stream = io.StringIO()
+    configure_logging("info", "json", stream, limited=True)
+    for number in range(LINES + 100):
+        structlog.get_logger().info("request refused", client=number)
+    structlog.get_logger().info("drained")
+    written = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["event"] for line in written] == ["request refused"] * LINES + ["drained"]
+    assert written[-1]["left_out"] == "100 of 'request refused'"

@@ -16,6 +16,7 @@ from lrs_trio import location
 from lrs_trio.errors import SettingsError
 from lrs_trio.model import Family, SyncThresholds
 from lrs_trio.settings import (
+    AccessSettings,
     DirectorySettings,
     DrainSettings,
     DssSettings,
@@ -35,6 +36,7 @@ from lrs_trio.settings_sources import changed, load_settings, to_toml
 FILES = Path(__file__).parent.parent / "settings"
 
 NAMED = Settings(
+    access=AccessSettings(users={"BACKUP": ("format",)}, groups={"OPERATORS": ("format", "admin")}),
     families=FamiliesSettings(
         tape=TapeSettings(
             fair_share={"LTO8": FairShareSettings(min=(1, 1, 0), max=(4, 4, 1))},
@@ -261,6 +263,7 @@ COMMON = [
     ("full_threshold_percent", "'0'", "a whole number from 1 to 99"),
     ("full_threshold_percent", "'100'", "a whole number from 1 to 99"),
     ("max_health", "'0'", "a whole number from 1 to 2147483647"),
+    ("sync.mode", "'threshold'", "thresholds or adaptive"),
     ("sync.time_ms", "'-1'", "a whole number of milliseconds from 0 to 4294967295"),
     ("sync.time_ms", "'4294967296'", "a whole number of milliseconds from 0 to 4294967295"),
     ("sync.requests", "'0'", COUNT),
@@ -270,7 +273,11 @@ COMMON = [
     ("sync.bytes", "'9223372036854775808'", f"{SIZE}, at least 1"),
 ]
 
+RIGHTS = "a list of read, write, format and admin"
 REFUSED = [
+    ("access.everyone", "'read,wirte'", RIGHTS),
+    ("access.users.BACKUP", "'all'", RIGHTS),
+    ("access.groups.OPERATORS", "'admin,'", RIGHTS),
     ("host", "'a b'", "a host name, as in the devices of the DSS"),
     ("host", "''", "a host name, as in the devices of the DSS"),
     ("server.socket", "'run/lrs'", "an absolute path of at most 107 bytes"),
@@ -296,6 +303,10 @@ REFUSED = [
     *[(f"families.dir.{key}", value, allowed) for key, value, allowed in COMMON],
     ("families.dir.operation_timeout_s", "'soon'", "a number of seconds above 0"),
     *[(f"families.tape.{key}", value, allowed) for key, value, allowed in COMMON],
+    ("families.tape.sync.streaming_share", "'0'", "a number above 0 and below 1"),
+    ("families.tape.sync.streaming_share", "'1'", "a number above 0 and below 1"),
+    ("families.tape.sync.streaming_share", "'nan'", "a number above 0 and below 1"),
+    ("families.tape.sync.streaming_share", "'90%'", "a number above 0 and below 1"),
     ("families.tape.mount_prefix", "'mnt/x'", "the beginning of an absolute path"),
     ("families.tape.read_algorithm", "'lifo'", "fifo or grouped_read"),
     ("families.tape.ordered_grouped_read", "'1'", "true or false"),
@@ -386,10 +397,10 @@ def test_a_value_of_another_type_is_refused(file: Path, key: str, value: str, sh
 @pytest.mark.parametrize(
     ("key", "table", "known"),
     [
-        ("nonsense", "the settings", "host, server, dss, families, libraries, drain, log, events"),
+        ("nonsense", "the settings", "host, server, access, dss, families, libraries, drain, log, events"),
         ("drain.deadline", "drain", "deadline_s, report_s"),
         ("families.rados_pool", "families", "dir, tape"),
-        ("families.dir.sync.size", "families.dir.sync", "time_ms, requests, bytes"),
+        ("families.dir.sync.size", "families.dir.sync", "mode, time_ms, requests, bytes"),
         ("families.tape.fair_share.LTO8.mean", "families.tape.fair_share.LTO8", "min, max"),
         ("libraries.LEGACY.hostname", "libraries.LEGACY", ", ".join(LibrarySettings.model_fields)),
     ],
@@ -520,7 +531,14 @@ def test_the_default_file_says_every_key_and_changes_nothing(file: Path) -> None
     # Some have no value that fits everywhere: they stand in a comment, and must be right there too.
     file.write_text(with_examples(default.read_text()))
     said, examples = (leaves(tomllib.loads(path.read_text())) for path in (default, file))
-    named = ("libraries.", "families.tape.fair_share.", "families.tape.drive_types.", "families.tape.tape_types.")
+    named = (
+        "access.users.",
+        "access.groups.",
+        "libraries.",
+        "families.tape.fair_share.",
+        "families.tape.drive_types.",
+        "families.tape.tape_types.",
+    )
     without_default = {key for key in examples - said if not key.startswith(named)}
     assert without_default == {"host", "server.socket_group", "server.lock_file", "events.trace"}
     settings = load_settings(file, {})

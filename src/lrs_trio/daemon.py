@@ -18,7 +18,7 @@ from pathlib import Path
 import structlog
 import trio
 
-from lrs_trio import __version__, systemd
+from lrs_trio import __version__, systemd, tuning
 from lrs_trio.dss.group_commit import Blockade, GroupCommit
 from lrs_trio.dss.home import DaemonHome
 from lrs_trio.dss.inventory import Additions, read_inventory
@@ -34,10 +34,11 @@ from lrs_trio.observe.recording import Recorder
 from lrs_trio.observe.stats import Stats
 from lrs_trio.scheduling.attached import AttachedSupply
 from lrs_trio.scheduling.family import FamilyScheduler
-from lrs_trio.scheduling.library import LibrarySupply
 from lrs_trio.scheduling.report import family_status
 from lrs_trio.scheduling.supply import Supply, Surroundings
+from lrs_trio.server.access import Access
 from lrs_trio.server.configuration import Configuration
+from lrs_trio.server.descriptors import room_for_connections
 from lrs_trio.server.dispatch import Dispatcher, Services
 from lrs_trio.server.server import Server
 from lrs_trio.settings import FamilySettings, Settings, TapeSettings
@@ -128,11 +129,12 @@ class Daemon:
         await self._recover_locks(dss)
         self.families = self._make_families(dss)
         self._keep_statistics()
+        access = Access(settings.access, self._machine.uid)
         dispatcher = Dispatcher(
             Services(self.families, dss, self.events, self._stats, self.status, self._configuration),
             settings.server.max_requests_per_connection,
         )
-        server = self._server = Server(settings.server, dispatcher, self.events, self._machine.credentials)
+        server = self._server = Server(settings.server, dispatcher, self.events, self._machine.credentials, access)
         async with (
             self._machine.listen(settings.server) as listener,
             trio.open_nursery() as serving,
@@ -196,13 +198,16 @@ class Daemon:
         return lambda around: AttachedSupply(around, storage.unit), change_storage
 
     def _tapes(self, family: Family, settings: TapeSettings) -> Supplying:
+        # Not at import, as what the machine has for tapes.
+        from lrs_trio.scheduling.library import LibrarySupply
+
         storage = self._machine.tapes(settings, self.settings.libraries)
 
         def change_storage(settings: FamilySettings) -> None:
             if isinstance(settings, TapeSettings):
                 storage.change(settings)
 
-        def make_supply(around: Surroundings) -> LibrarySupply:
+        def make_supply(around: Surroundings) -> Supply:
             return LibrarySupply(
                 family,
                 around,
@@ -357,11 +362,18 @@ def run_daemon(
     0: drained. 1: a defect. 3: the drain was forced. 17: another daemon is running. Else the errno
     that kept it from starting.
     """
-    configure_logging(settings.log.level, settings.log.format, sys.stderr, to_syslog=settings.log.syslog)
+    configure_logging(settings.log.level, settings.log.format, sys.stderr, to_syslog=settings.log.syslog, limited=True)
     for warning in warnings:
         log.warning(warning)
-    _raise_descriptor_limit()
-    daemon = Daemon(settings, on_ready=on_ready, configuration=configuration)
+    _provide_descriptors(settings.server.max_connections)
+    tuning.share_heaps()
+
+    def ready() -> None:
+        tuning.settle()
+        if on_ready is not None:
+            on_ready()
+
+    daemon = Daemon(settings, on_ready=ready, configuration=configuration)
     try:
         return trio.run(daemon.run, restrict_keyboard_interrupt_to_checkpoints=True)
     except DssUnavailableError as error:
@@ -375,10 +387,18 @@ def run_daemon(
         return cause.errno or EXIT_FAILED
 
 
-def _raise_descriptor_limit() -> None:
+def _provide_descriptors(connections: int) -> None:
     """Use as many descriptors as the system allows: each connection and each device needs one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if (possible := room_for_connections(hard)) < connections:
+        log.warning(
+            "the limit of file descriptors allows fewer clients than server.max_connections;"
+            " raise it (LimitNOFILE= of the systemd unit, or ulimit -Hn)",
+            limit=hard,
+            possible=possible,
+            max_connections=connections,
+        )
 
 
 def _start_error(error: Exception) -> OSError | None:

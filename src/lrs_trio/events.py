@@ -7,15 +7,16 @@ must not raise, and must not change the state of what they watch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable, Collection
+from enum import StrEnum
+
+from lrs_trio.record import record
 
 EVENTS_VERSION = 2
 """Version of the kinds' names and of the fields' meanings, for whoever writes events down."""
 
 
-class EventKind(Enum):
+class EventKind(StrEnum):
     """What happened. The values are names that last: they may be written to files."""
 
     REQUEST_RECEIVED = "request.received"
@@ -46,11 +47,14 @@ class EventKind(Enum):
     """A client may do its I/O on the medium in a device; `request` is READ or WRITE, `serial` the request."""
     IO_ENDED = "io.ended"
     """It has given the medium back, or has gone."""
+    GRANT_REVOKED = "grant.revoked"
+    """An administrator takes the medium away from the client, just before its I/O ends: as for IO_BEGUN, and `detail`
+    names the administrator."""
 
     SYNC_REQUESTED = "sync.requested"
     """A device takes in one sub-request of a release: `size` bytes in `count` extents."""
     SYNC_STARTED = "sync.started"
-    """A physical sync begins; `count` sub-requests wait for it."""
+    """A physical sync begins; `count` sub-requests wait for it, `detail` is what it was started for."""
     SYNC_FINISHED = "sync.finished"
     """It served `size` bytes in `count` extents; `detail` is its duration in seconds."""
     SYNC_FAILED = "sync.failed"
@@ -84,7 +88,7 @@ class EventKind(Enum):
     DRAIN_ENDED = "drain.ended"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Event:
     """One thing that happened; fields that do not apply are empty or 0.
 
@@ -110,7 +114,7 @@ class Event:
 
 
 class Events:
-    """Hands every event to all subscribers, in the order of their subscription.
+    """Hands every event to all who subscribed to its kind, in the order of their subscription.
 
     `now` gives the time of an event, in seconds; the daemon passes its only clock. `on_message` is for a recorder,
     and set before the first connection comes: it is called with the number of a connection and each message of it,
@@ -120,19 +124,27 @@ class Events:
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
         self.on_message: Callable[[int, object], None] | None = None
-        self._subscribers: tuple[Callable[[Event], None], ...] = ()
+        self._subscribers: dict[EventKind, tuple[Callable[[Event], None], ...]] = dict.fromkeys(EventKind, ())
 
-    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
-        """Call `callback` with every event from now on; returns what ends that."""
+    def wants(self, kind: EventKind) -> bool:
+        """Whether anybody listens to `kind`: where an event costs something to describe, it is asked first."""
+        return bool(self._subscribers[kind])
+
+    def subscribe(
+        self, callback: Callable[[Event], None], kinds: Collection[EventKind] = tuple(EventKind)
+    ) -> Callable[[], None]:
+        """Call `callback` with every event of `kinds` from now on; returns what ends that."""
 
         # Compared by identity: one callback may be subscribed twice, and each ends its own.
         def subscriber(event: Event) -> None:
             callback(event)
 
-        self._subscribers += (subscriber,)
+        for kind in kinds:
+            self._subscribers[kind] += (subscriber,)
 
         def unsubscribe() -> None:
-            self._subscribers = tuple(kept for kept in self._subscribers if kept is not subscriber)
+            for kind in kinds:
+                self._subscribers[kind] = tuple(kept for kept in self._subscribers[kind] if kept is not subscriber)
 
         return unsubscribe
 
@@ -152,8 +164,9 @@ class Events:
         serial: int = 0,
     ) -> None:
         """Tell the subscribers that `kind` has happened now."""
-        if not self._subscribers:
+        subscribers = self._subscribers[kind]
+        if not subscribers:
             return
         event = Event(self.now(), kind, family, device, medium, request, client, size, count, errno, detail, serial)
-        for subscriber in self._subscribers:
+        for subscriber in subscribers:
             subscriber(event)

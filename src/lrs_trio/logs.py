@@ -16,6 +16,8 @@ from typing import Final, Literal, TextIO
 import structlog
 from structlog.typing import EventDict, Processor
 
+from lrs_trio.log_flood import LineLimit
+
 LogFormat = Literal["console", "json", "phobos"]
 LogLevel = Literal["debug", "verbose", "info", "warning", "error", "off"]
 
@@ -50,13 +52,20 @@ _WALL_CLOCK: Final[Processor] = structlog.processors.TimeStamper(fmt="iso", utc=
 
 
 def configure_logging(
-    level: LogLevel, format: LogFormat, stream: TextIO, *, to_syslog: bool = False, stamp: Processor = _WALL_CLOCK
+    level: LogLevel,
+    format: LogFormat,
+    stream: TextIO,
+    *,
+    to_syslog: bool = False,
+    stamp: Processor = _WALL_CLOCK,
+    limited: bool = False,
 ) -> None:
     """Send all log lines of at least `level` to `stream`, or to syslog.
 
     Times are UTC unless `stamp` gives others, in the phobos format local; lines for syslog have none, it adds its
     own. The console format has colours only on a terminal; the json format is one object per line; the phobos
-    format is that of phobosd, the key-value pairs after the event. Lines of libraries that use the standard
+    format is that of phobosd, the key-value pairs after the event. `limited` leaves out lines about clients when
+    there are too many, as `LineLimit` does. Lines of libraries that use the standard
     `logging` go the same way, from warnings up. To be called once, before the first line: a logger that has been
     used keeps what it found, which makes a line below `level` nearly free.
     """
@@ -80,7 +89,12 @@ def configure_logging(
             ]
     write = _syslog_writer() if to_syslog else _stream_writer(stream)
     structlog.configure(
-        processors=[*([_drop] if threshold == _OFF else []), *common, *final],
+        processors=[
+            *([_drop] if threshold == _OFF else []),
+            *([LineLimit()] if limited else []),
+            *common,
+            *final,
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(min(threshold, logging.CRITICAL)),
         logger_factory=lambda *_: _Lines(write),
         cache_logger_on_first_use=True,

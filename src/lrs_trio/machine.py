@@ -19,12 +19,12 @@ from lrs_trio.dss.homes import open_daemon_home
 from lrs_trio.dss.processes import process_start_time
 from lrs_trio.lockfile import FileLock
 from lrs_trio.model import Device, LockOwner
-from lrs_trio.server.listener import PeerCredentials, open_unix_listener, peer_credentials
+from lrs_trio.server.credentials import PeerCredentials, peer_credentials
+from lrs_trio.server.listener import open_unix_listener
 from lrs_trio.settings import DssSettings, LibrarySettings, ServerSettings, TapeSettings
 from lrs_trio.signals import drain_signals
 from lrs_trio.storage.directory import DirectoryStorage
 from lrs_trio.storage.protocols import DriveUnit, Unit
-from lrs_trio.storage.tape import TapeStorage
 
 
 class Directories(Protocol):
@@ -54,6 +54,11 @@ class Machine(Protocol):
 
     @property
     def pid(self) -> int: ...
+
+    @property
+    def uid(self) -> int:
+        """The user that the daemon runs as."""
+        ...
 
     @property
     def random(self) -> Random:
@@ -107,6 +112,7 @@ class ThisMachine:
 
     def __init__(self) -> None:
         self.pid = os.getpid()
+        self.uid = os.geteuid()
         self.random = Random()
 
     def wall_clock(self) -> float:
@@ -132,4 +138,7 @@ class ThisMachine:
         return DirectoryStorage(host, full_threshold_percent)
 
     def tapes(self, settings: TapeSettings, libraries: Mapping[str, LibrarySettings]) -> Tapes:
+        # Not at import: a host without drives has no use for them, and they are a megabyte.
+        from lrs_trio.storage.tape import TapeStorage
+
         return TapeStorage(settings, libraries)

@@ -7,7 +7,11 @@ numbers as values and the database's labels as ``label``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum
+from enum import Enum, IntEnum, StrEnum
+from functools import cached_property
+from typing import NamedTuple
+
+from lrs_trio.record import record
 
 
 class Family(IntEnum):
@@ -17,7 +21,7 @@ class Family(IntEnum):
     DIR = 1
     RADOS_POOL = 2
 
-    @property
+    @cached_property
     def label(self) -> str:
         return self.name.lower()
 
@@ -112,6 +116,18 @@ class NotifyOperation(IntEnum):
     MEDIA_UPDATE = 3
 
 
+class Right(StrEnum):
+    """What a client may be allowed to do; the values are what the settings call it. None implies another."""
+
+    READ = "read"
+    """Hold media to read from them."""
+    WRITE = "write"
+    """Hold media to write on them, or to delete from them."""
+    FORMAT = "format"
+    ADMIN = "admin"
+    """Tell the daemon of changes, change its configuration, take grants away from others."""
+
+
 class ReadOperation(IntEnum):
     READ = 0
     DELETE = 1
@@ -122,9 +138,11 @@ class ConfigureOperation(IntEnum):
     GET = 1
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ResourceId:
-    """Names a medium or a device: (family, name, library)."""
+class ResourceId(NamedTuple):
+    """Names a medium or a device: (family, name, library).
+
+    A tuple, because it is the key of nearly everything: that one is hashed and compared without a Python call.
+    """
 
     family: Family
     name: str
@@ -138,7 +156,7 @@ LABEL_LENGTH = 32
 """Characters of a medium's name that the DSS keeps as the label of its filesystem."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class MediumStats:
     """The figures kept about a medium. Sizes are bytes; none is ever negative."""
 
@@ -151,7 +169,7 @@ class MediumStats:
     last_load: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Medium:
     """A medium as the DSS knows it."""
 

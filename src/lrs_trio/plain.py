@@ -1,7 +1,7 @@
 """Frozen data as values that JSON has, and back: for files that others read, and that outlive this program.
 
-A dataclass becomes an object of those of its fields that are not at their defaults, a member of an enumeration its
-name in small letters, a tuple an array.
+A dataclass or a named tuple becomes an object of those of its fields that are not at their defaults, a member of an
+enumeration its name in small letters, a tuple an array.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def to_plain(value: object) -> Any:
-    """`value`, made of dataclasses, enumerations, tuples, texts, numbers and ``None``, as JSON has it."""
+    """`value`, made of dataclasses, named tuples, enumerations, tuples, texts, numbers and ``None``, as JSON has it."""
     kind: Any = type(value)
     if kind in _PLAIN:
         return value
     if isinstance(value, Enum):
         return value.name.lower()
-    if isinstance(value, tuple):
-        return [to_plain(part) for part in value]
+    if kind is tuple:
+        return [to_plain(part) for part in cast("tuple[object, ...]", value)]
     return {name: to_plain(part) for name, default in _fields(kind) if (part := getattr(value, name)) != default}
 
 
@@ -46,8 +46,8 @@ def _value(kind: Any, plain: Any) -> object:
         return tuple(_value(get_args(kind)[0], part) for part in _checked(list, plain))
     if issubclass(kind, Enum):
         return _member(kind, plain)
-    if is_dataclass(kind):
-        return _dataclass(kind, _checked(dict, plain))
+    if is_dataclass(kind) or issubclass(kind, tuple):
+        return _record(kind, _checked(dict, plain))
     if kind is float and type(plain) is int:
         return float(plain)
     return _checked(kind, plain)
@@ -60,7 +60,7 @@ def _member(kind: type[Enum], plain: object) -> Enum:
         raise ValueError(f"{plain!r} is no {kind.__name__}") from None
 
 
-def _dataclass(kind: Any, plain: dict[str, Any]) -> object:
+def _record(kind: Any, plain: dict[str, Any]) -> object:
     hints = _hints(kind)
     given = {name: _value(hints[name], plain[name]) for name, _ in _fields(kind) if name in plain}
     missing = [name for name, default in _fields(kind) if default is MISSING and name not in given]
@@ -78,7 +78,9 @@ def _checked(kind: type[T], plain: Any) -> T:
 
 @cache
 def _fields(kind: Any) -> tuple[tuple[str, object], ...]:
-    return tuple((field.name, field.default) for field in fields(kind))
+    if is_dataclass(kind):
+        return tuple((field.name, field.default) for field in fields(kind))
+    return tuple((name, kind._field_defaults.get(name, MISSING)) for name in kind._fields)
 
 
 @cache

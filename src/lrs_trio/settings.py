@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -126,6 +127,15 @@ _TWO_ARGUMENTS = _COMMAND_ALLOWED.format("twice")
 _PATH_ALLOWED = "an absolute path"
 _SHARES_ALLOWED = "three whole numbers, 0 or more: for reads, writes and formats"
 _DEADLINE_ALLOWED = "a number of seconds above 0, or inf for no deadline"
+_MODE_ALLOWED = "thresholds or adaptive"
+_RIGHTS_ALLOWED = "a list of read, write, format and admin"
+
+Rights = Annotated[
+    tuple[Literal["read", "write", "format", "admin"], ...],
+    BeforeValidator(_tuple),
+    Field(description=_RIGHTS_ALLOWED),
+]
+"""The values of `Right`."""
 
 
 class Table(BaseModel):
@@ -181,6 +191,22 @@ class ServerSettings(Table):
         return int(self.socket_mode, 8)
 
 
+class AccessSettings(Table):
+    """What those who may connect may do. Root and the daemon's own user may do everything, whatever this says.
+
+    A connection may do what everyone may, what its user may, and what any of its groups may.
+    """
+
+    everyone: Rights = Field(default=("read", "write"), description=_RIGHTS_ALLOWED)
+    """What each who may connect may do."""
+
+    users: dict[str, Rights] = Field(default={}, description="a table of lists of rights, by user")
+    """By the name or the number of a user."""
+
+    groups: dict[str, Rights] = Field(default={}, description="a table of lists of rights, by group")
+    """By the name or the number of a group; it may be the user's own or one of its others."""
+
+
 class DssSettings(Table):
     """The state database."""
 
@@ -208,7 +234,10 @@ class DssSettings(Table):
 
 
 class SyncSettings(Table):
-    """When waiting releases are synced together: the first threshold reached decides (notes 3.0 to 3.2)."""
+    """When waiting releases are synced together: at the first threshold reached, at the latest (notes 3.0 to 3.2)."""
+
+    mode: Literal["thresholds", "adaptive"] = Field(default="adaptive", description=_MODE_ALLOWED)
+    """Whether only the thresholds decide, or a sync starts before where nobody could join those that wait."""
 
     time_ms: Whole = Field(
         default=10, ge=0, le=MAX_UINT32, description=f"a whole number of milliseconds from 0 to {MAX_UINT32}"
@@ -221,17 +250,38 @@ class SyncSettings(Table):
     bytes: Size = Field(default=2**30, ge=1, le=MAX_INT64, description=f"{SIZE_ALLOWED}, at least 1")
     """What the waiting releases have written. Bytes."""
 
-    @property
+    @cached_property
     def thresholds(self) -> SyncThresholds:
         return SyncThresholds(age=self.time_ms / 1000, requests=self.requests, size=self.bytes)
+
+    @property
+    def adaptive(self) -> bool:
+        return self.mode == "adaptive"
+
+    @property
+    def share_to_stream(self) -> float | None:
+        """For what share of its time a device is kept with its clients' I/O; ``None`` where that is of no interest."""
+        return None
 
 
 class TapeSyncSettings(SyncSettings):
     """The same for tapes, where a sync takes long and is worth waiting for company."""
 
+    mode: Literal["thresholds", "adaptive"] = Field(default="thresholds", description=_MODE_ALLOWED)
+    """Adaptive: also as soon as the drive has streamed for long enough to be worth a sync."""
+
+    streaming_share: Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)] = Field(
+        default=0.9, description="a number above 0 and below 1"
+    )
+    """If adaptive: the part of a drive's time that is for the clients' I/O; syncs get the rest."""
+
     time_ms: Whole = Field(
         default=10_000, ge=0, le=MAX_UINT32, description=f"a whole number of milliseconds from 0 to {MAX_UINT32}"
     )
+
+    @property
+    def share_to_stream(self) -> float | None:
+        return self.streaming_share if self.adaptive else None
 
 
 class FamilySettings(Table, ABC):
@@ -508,6 +558,7 @@ class Settings(Table):
     """The name of this host in the DSS: its devices are those served, its locks those recovered."""
 
     server: ServerSettings = ServerSettings()
+    access: AccessSettings = AccessSettings()
     dss: DssSettings = DssSettings()
     families: FamiliesSettings = FamiliesSettings()
     libraries: dict[str, LibrarySettings] = Field(default={}, description="a table for each library, by its name")

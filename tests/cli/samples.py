@@ -26,6 +26,7 @@ def drive_report(path: str, serial: str, **more: Any) -> dict[str, Any]:
         "grants": [],
         "to_sync": {"requests": 0, "bytes": 0, "age_s": None},
         "syncing": False,
+        "sync_cost": None,
         "free": 0,
         "reserved_bytes": 0,
     } | more

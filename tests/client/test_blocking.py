@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -181,7 +180,7 @@ def test_notify_waits_only_when_asked_to() -> None:
 def test_formats_are_told_of_as_they_come() -> None:
     """The daemon that plays here answers what it has heard backwards."""
     ours, theirs = socket.socketpair()
-    media = [replace(A, name=f"/media/{number}") for number in range(4)]
+    media = [A._replace(name=f"/media/{number}") for number in range(4)]
     script = Script(lambda body: None)
     with theirs, Client(ours) as client:
         formats = client.format_all(media, force=True, at_once=2)

@@ -60,6 +60,7 @@ PATIENCE_S = 20.0
 
 LOOK_AGAIN_S = 0.005
 NEVER_DUE = (
+    "families.dir.sync.mode=thresholds",
     "families.dir.sync.time_ms=86400000",
     "families.dir.sync.requests=1000000",
     f"families.dir.sync.bytes={2**63 - 1}",

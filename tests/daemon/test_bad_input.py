@@ -182,7 +182,9 @@ REFUSED: list[tuple[str, Callable[[Site], RequestBody], int]] = [
     ("more than there is, twice", lambda _: write(2**64 - 1, copies=2), E.ENOSPC),
     ("more than there is, in one piece", lambda _: write(2**63, no_split=True), E.ENOSPC),
     ("more media than there are", lambda _: write(1, copies=3), E.ENOSPC),
-    ("thousands of media", lambda _: write(1, copies=20_000), E.ENOSPC),
+    ("as many media as may be named", lambda _: write(1, copies=1024), E.ENOSPC),
+    ("more media than may be named", lambda _: write(1, copies=1025), E.EINVAL),
+    ("thousands of media", lambda _: write(1, copies=20_000), E.EINVAL),
     ("a family that is not here", lambda _: WriteAllocation((WriteMedium(1),), Family.TAPE), E.EINVAL),
     ("another family that is not here", lambda _: WriteAllocation((WriteMedium(1),), Family.RADOS_POOL), E.EINVAL),
     ("a tag with a zero in it", lambda _: WriteAllocation((WriteMedium(1, ("a\0b",)),), Family.DIR), E.ENOSPC),
@@ -275,7 +277,7 @@ def site_of_sixteen(sites: Sites) -> Iterator[Site]:
 
 async def test_a_giant_request_does_not_stop_the_daemon(site_of_sixteen: Site) -> None:
     async with serving(site_of_sixteen) as running, running.connect() as hostile:
-        assert await hostile.refused(write(1, copies=250_000)) == errno.ENOSPC
+        assert await hostile.refused(write(1, copies=250_000)) == errno.EINVAL
         await running.unharmed()
 
 

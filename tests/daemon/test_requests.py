@@ -99,7 +99,7 @@ class Replay:
             return self.ours[captured]
         host, _, path = captured.name.rpartition(":")
         path = str(self.site.base / path.removeprefix(CAPTURED_BASE))
-        return replace(captured, name=f"{self.site.host}:{path}" if host == CAPTURED_HOST else path)
+        return captured._replace(name=f"{self.site.host}:{path}" if host == CAPTURED_HOST else path)
 
     def request(self, captured: Request) -> Request:
         body = captured.body

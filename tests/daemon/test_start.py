@@ -98,6 +98,15 @@ def test_a_second_daemon_is_told_who_is_there(site: Site, other: str) -> None:
     assert not (site.base / "another").exists()
 
 
+@pytest.mark.parametrize("kind", ["user", "group"])
+def test_rights_of_somebody_whom_the_host_does_not_know_are_an_error(sqlite_site: Site, kind: str) -> None:
+    done = lrsd(sqlite_site, f"access.{kind}s.none-of-that-name=admin")
+    assert done.returncode == errno.EINVAL
+    assert f"access.{kind}s.none-of-that-name: there is no such {kind} on this host" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not sqlite_site.socket.exists()
+
+
 def test_a_daemon_of_another_host_may_use_the_same_dss(site: Site) -> None:
     with lrsd_on(site):
         other = Site(site.base / "other", (), "other", site.dss_url)

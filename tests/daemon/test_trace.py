@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.harness import LIBRARY, Site
@@ -105,7 +104,7 @@ async def test_what_is_added_later_is_told_as_it_was_then(sqlite_site: Site, tmp
     medium = ResourceId(Family.DIR, str(path), LIBRARY)
     device = Device(device_of(sqlite_site, medium), sqlite_site.host, str(path), AdmStatus.UNLOCKED)
     async with serving(sqlite_site, f"events.trace={tmp_path / 'trace'}") as running, running.connect() as caller:
-        assert await caller.refused(Format(replace(medium, name="nowhere"), FsType.POSIX)) != 0
+        assert await caller.refused(Format(medium._replace(name="nowhere"), FsType.POSIX)) != 0
         await change_dss(sqlite_site, AddDirectory(device, Medium(medium, FsType.POSIX)))
         await caller.ask(Notify(device.id, NotifyOperation.DEVICE_ADD), Notified)
         await caller.ask(Format(medium, FsType.POSIX, unlock=True), Formatted)

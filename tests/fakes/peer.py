@@ -11,15 +11,19 @@ import trio.testing
 
 from lrs_trio.model import Family
 from lrs_trio.observe.stats import Stats
+from lrs_trio.server.access import Access
 from lrs_trio.server.configuration import Configuration
+from lrs_trio.server.credentials import PeerCredentials, peer_credentials
 from lrs_trio.server.dispatch import Dispatcher, Services
-from lrs_trio.server.listener import peer_credentials
 from lrs_trio.server.server import Server
-from lrs_trio.settings import ServerSettings
+from lrs_trio.settings import AccessSettings, ServerSettings
 from lrs_trio.wire.codec import decode_response, encode_request
 from lrs_trio.wire.framing import FrameDecoder, encode_frame
 from lrs_trio.wire.messages import Request, RequestBody, Response
 from tests.fakes.house import LONG, House
+
+DAEMON_UID = 900
+GROUP = 100
 
 
 class Peer:
@@ -82,6 +86,7 @@ class Door:
         settings: ServerSettings,
         limit: int,
         configuration: Configuration | None,
+        access: AccessSettings,
     ) -> None:
         self.house = house
         self.dispatcher = Dispatcher(
@@ -95,21 +100,22 @@ class Door:
             ),
             limit,
         )
-        self.server = Server(settings, self.dispatcher, house.site.events, peer_credentials)
+        rules = Access(access, DAEMON_UID)
+        self.server = Server(settings, self.dispatcher, house.site.events, peer_credentials, rules)
         self._nursery = nursery
         self._serial = 0
 
-    def connect(self, *, slow: bool = False) -> Peer:
+    def connect(self, *, slow: bool = False, uid: int = DAEMON_UID) -> Peer:
         """A connected peer; on a `slow` stream the server's sending waits for the peer's receiving."""
         pair = trio.testing.lockstep_stream_pair if slow else trio.testing.memory_stream_pair
         ours, theirs = pair()
         self._serial += 1
-        self._nursery.start_soon(self._serve, theirs, self._serial)
+        self._nursery.start_soon(self._serve, theirs, self._serial, uid)
         return Peer(ours)
 
-    async def _serve(self, stream: trio.abc.Stream, serial: int) -> None:
+    async def _serve(self, stream: trio.abc.Stream, serial: int, uid: int) -> None:
         assert self.house.releases is not None
-        await self.server.serve(stream, serial, self.house.releases, pid=1000 + serial, uid=0)
+        await self.server.serve(stream, serial, self.house.releases, PeerCredentials(1000 + serial, uid, GROUP))
 
 
 @asynccontextmanager
@@ -119,8 +125,9 @@ async def door_of(
     *,
     limit: int = 1024,
     configuration: Configuration | None = None,
+    access: AccessSettings | None = None,
 ) -> AsyncIterator[Door]:
     """A server in front of `house`; what is connected at the end of the block is cut off."""
     async with trio.open_nursery() as nursery:
-        yield Door(house, nursery, settings or ServerSettings(), limit, configuration)
+        yield Door(house, nursery, settings or ServerSettings(), limit, configuration, access or AccessSettings())
         nursery.cancel_scope.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import trio
 import trio.testing
@@ -50,8 +50,11 @@ def device_id(path: str) -> ResourceId:
     return ResourceId(Family.DIR, f"{HOST}:{path}", LIBRARY)
 
 
-def family_settings(*, age_ms: int = 10, requests: int = 5, size: int = 2**30, **more: Any) -> DirectorySettings:
-    return DirectorySettings(sync=SyncSettings(time_ms=age_ms, requests=requests, bytes=size), **more)
+def family_settings(
+    *, age_ms: int = 10, requests: int = 5, size: int = 2**30, adaptive: bool = False, **more: Any
+) -> DirectorySettings:
+    mode: Literal["adaptive", "thresholds"] = "adaptive" if adaptive else "thresholds"
+    return DirectorySettings(sync=SyncSettings(mode=mode, time_ms=age_ms, requests=requests, bytes=size), **more)
 
 
 def run_virtual(main: Callable[..., Awaitable[T]], *args: object) -> T:

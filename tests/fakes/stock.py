@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from lrs_trio.errors import LrsError
@@ -17,8 +17,10 @@ from lrs_trio.model import (
     RequestKind,
     ResourceId,
 )
-from lrs_trio.scheduling.library_offers import DriveOffer, ShelfMedium, Stock
+from lrs_trio.scheduling.library_offers import DriveOffer, Stock
+from lrs_trio.scheduling.piles import ShelfMedium
 from lrs_trio.scheduling.placement import Never, Outcome, Placed, VolumeOffer, Waits
+from lrs_trio.scheduling.queued_reads import held_for_reads, wanted_here
 from lrs_trio.wire.messages import ReadAllocation, WriteAllocation, WriteMedium
 
 LIBRARY = "lib"
@@ -99,7 +101,7 @@ def stock(
     *,
     refused: Mapping[str, LrsError] | None = None,
     barred: Collection[tuple[str, str]] = (),
-    wanted: Mapping[str, int] | None = None,
+    wanted: Collection[str] = (),
     absent: Mapping[ResourceId, LrsError] | None = None,
     grouped: bool = False,
     leaving: Iterable[Medium] = (),
@@ -110,11 +112,17 @@ def stock(
         shelf={medium.id: ShelfMedium(medium, refusals.get(medium.id.name)) for medium in shelf},
         compatible=fits_by_name,
         barred={(tape_id(drive), tape_id(medium)) for drive, medium in barred},
-        wanted={tape_id(name): count for name, count in (wanted or {}).items()},
+        wanted={tape_id(name) for name in wanted},
         absent=absent or {},
         grouped=grouped,
         leaving={medium.id: medium for medium in leaving},
     )
+
+
+def wanted_by_reads(requests: Iterable[ReadAllocation], drives: Sequence[DriveOffer]) -> set[ResourceId]:
+    """The media in drives that any of `requests` wants, if it needs nothing else."""
+    held = held_for_reads(drives)
+    return {medium for request in requests for medium in wanted_here(request, held)}
 
 
 def write(*sizes: int, tags: tuple[str, ...] = (), empty: bool = False, **more: Any) -> WriteAllocation:

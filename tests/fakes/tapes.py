@@ -35,8 +35,14 @@ from tests.fakes.site import HOST
 GIB = 2**30
 
 
-def tape_settings(*, age_ms: int = 10_000, requests: int = 5, size: int = GIB, **more: Any) -> TapeSettings:
-    return TapeSettings(enabled=True, sync=TapeSyncSettings(time_ms=age_ms, requests=requests, bytes=size), **more)
+def tape_settings(
+    *, age_ms: int = 10_000, requests: int = 5, size: int = GIB, share: float | None = None, **more: Any
+) -> TapeSettings:
+    """Adaptive if there is a `share` to stream, by thresholds without."""
+    sync = TapeSyncSettings(time_ms=age_ms, requests=requests, bytes=size)
+    if share is not None:
+        sync = sync.model_copy(update={"mode": "adaptive", "streaming_share": share})
+    return TapeSettings(enabled=True, sync=sync, **more)
 
 
 class TapeSite:

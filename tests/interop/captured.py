@@ -96,6 +96,8 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
         for name in sorted(names, key=len, reverse=True):
             value = value.replace(name, names[name])
         return value
+    if isinstance(value, ResourceId):
+        return ResourceId(value.family, _renamed(value.name, names), _renamed(value.library, names))
     if isinstance(value, tuple):
         return tuple(_renamed(item, names) for item in value)
     if not is_dataclass(value) or isinstance(value, type):

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from lrs_trio.events import EventKind, Events
-from lrs_trio.observe.counting import ToSync, follow_events
+from lrs_trio.observe.counting import OWN_REQUESTS, REQUESTS, ToSync, follow_events
 from lrs_trio.observe.stats import Stats
+from lrs_trio.wire.messages import RequestBody
 
 FAMILY, DEVICE = "dir", "host1:/data/d1"
 
@@ -37,11 +38,16 @@ def watched() -> Watched:
     return Watched()
 
 
+def test_every_request_has_a_counter() -> None:
+    names = {kind.__name__.upper().removesuffix("ALLOCATION") for kind in RequestBody.__args__}
+    assert names == {*REQUESTS, *OWN_REQUESTS}
+
+
 def test_all_request_counters_are_there_from_the_start(watched: Watched) -> None:
     names = [
         (entry["name"], entry["tags"])
         for entry in json.loads(watched.stats.dump("req"))
-        if "STATUS" not in entry["tags"]
+        if not any(own in entry["tags"] for own in OWN_REQUESTS)
     ]
     kinds = ("READ", "WRITE", "FORMAT", "RELEASE", "NOTIFY", "PING", "MONITOR", "CONFIGURE", "STAT")
     assert names == [

@@ -16,6 +16,7 @@ from lrs_trio.phobos import settings as phobos_settings
 from lrs_trio.phobos.keys import UNKNOWN
 from lrs_trio.phobos.settings import PhobosSettings, load_phobos_settings
 from lrs_trio.settings import (
+    AccessSettings,
     DirectorySettings,
     DrainSettings,
     DssSettings,
@@ -75,15 +76,25 @@ def test_without_a_word_the_daemon_is_as_phobosd(file: Path) -> None:
         server=ServerSettings(
             socket=Path("/run/phobosd/lrs"), socket_mode="0666", lock_file=Path("/run/phobosd/phobosd.lock")
         ),
+        access=AccessSettings(everyone=("read", "write", "format", "admin")),
         dss=DssSettings(url="postgresql://localhost/phobos"),
         families=FamiliesSettings(
             dir=DirectorySettings(
-                max_concurrent_io=1, sync_while_io=False, sync=SyncSettings(time_ms=10, requests=5, bytes=2**30)
+                max_concurrent_io=1,
+                sync_while_io=False,
+                sync=SyncSettings(mode="thresholds", time_ms=10, requests=5, bytes=2**30),
             )
         ),
         drain=DrainSettings(deadline_s=math.inf),
         log=LogSettings(format="phobos"),
     )
+
+
+def test_what_everybody_may_do_can_be_narrowed(file: Path) -> None:
+    file.write_text(QUIET)
+    overrides = ["access.everyone=read,write", "access.groups.operators=admin"]
+    access = load_phobos_settings(file, {}, overrides).settings.access
+    assert access == AccessSettings(everyone=("read", "write"), groups={"operators": ("admin",)})
 
 
 def test_without_a_file_the_environment_counts(tmp_path: Path) -> None:
@@ -216,13 +227,13 @@ def test_the_first_value_of_a_family_counts_and_items_for_no_family_are_told(fil
 @pytest.mark.parametrize(
     ("key", "text", "sync"),
     [
-        ("sync_time_ms", "0", SyncSettings(time_ms=0)),
-        ("sync_time_ms", "+250", SyncSettings(time_ms=250)),
-        ("sync_time_ms", str(2**64 - 1), SyncSettings(time_ms=2**32 - 1)),
-        ("sync_nb_req", "1", SyncSettings(requests=1)),
-        ("sync_nb_req", str(2**32 - 1), SyncSettings(requests=2**32 - 1)),
-        ("sync_wsize_kb", "1", SyncSettings(bytes=1024)),
-        ("sync_wsize_kb", str((2**64 - 1) // 1024), SyncSettings(bytes=2**63 - 1)),
+        ("sync_time_ms", "0", SyncSettings(mode="thresholds", time_ms=0)),
+        ("sync_time_ms", "+250", SyncSettings(mode="thresholds", time_ms=250)),
+        ("sync_time_ms", str(2**64 - 1), SyncSettings(mode="thresholds", time_ms=2**32 - 1)),
+        ("sync_nb_req", "1", SyncSettings(mode="thresholds", requests=1)),
+        ("sync_nb_req", str(2**32 - 1), SyncSettings(mode="thresholds", requests=2**32 - 1)),
+        ("sync_wsize_kb", "1", SyncSettings(mode="thresholds", bytes=1024)),
+        ("sync_wsize_kb", str((2**64 - 1) // 1024), SyncSettings(mode="thresholds", bytes=2**63 - 1)),
     ],
 )
 def test_thresholds_as_far_as_they_go(file: Path, key: str, text: str, sync: SyncSettings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -18,18 +19,31 @@ Report = dict[str, Any]
 """A part of the daemon's own report, as it came: sizes are bytes, ages seconds."""
 
 
-def print_family(family: Report) -> None:
-    """A family's devices, and where there are any, its suspects, its waiting requests and its I/O."""
+MOST_ROWS = 60
+"""How many rows of a table are printed unless all are asked for: more than that nobody reads."""
+
+
+def print_family(family: Report, *, everything: bool = False) -> None:
+    """A family's devices, and where there are any, its suspects, its waiting requests and its I/O.
+
+    Of very many only the first are printed, unless `everything` is asked for: of devices those that are out of order
+    or have something to do.
+    """
     devices = family["devices"]
+    if not everything and len(devices) > MOST_ROWS:
+        _print_counts(devices)
+        devices = sorted(devices, key=_interest)[:MOST_ROWS]
     if family["family"] == Family.TAPE.label:
         drives = by_address(devices)
         print_drives(drives, f"family tape: {_queues(family['queued'])}, {_media(family)}")
         _print_times(drives)
+        _print_sync_costs(drives)
         _print_suspects(family.get("suspects", []))
     else:
         _print_directories(devices, f"family {family['family']}: {_queues(family['queued'])}, {_space(family)}")
-    _print_waiting(family["waiting"])
-    _print_grants(devices)
+    most = None if everything else MOST_ROWS
+    _print_waiting(family["waiting"][:most], family.get("unanswered", len(family["waiting"])))
+    _print_grants(devices, most)
 
 
 def by_address(devices: Iterable[Report]) -> list[Report]:
@@ -82,6 +96,28 @@ def _print_times(drives: Sequence[Report]) -> None:
         )
 
 
+def _print_sync_costs(drives: Iterable[Report]) -> None:
+    """How long a sync of each tape in a drive takes, where that is known."""
+    known = [(drive, cost) for drive in drives if (cost := drive.get("sync_cost"))]
+    if known:
+        click.echo()
+        print_table(
+            ["drive", "medium", "at least", "per file on it", "syncs"],
+            [
+                [
+                    drive["path"],
+                    drive["medium"] or "none",
+                    f"{cost['base_s']:.1f} s",
+                    f"{1000 * cost['per_file_s']:.2f} ms",
+                    str(cost["syncs"]),
+                ]
+                for drive, cost in known
+            ],
+            right=frozenset({"at least", "per file on it", "syncs"}),
+            title="what a sync takes",
+        )
+
+
 def _print_suspects(suspects: Sequence[Report]) -> None:
     if suspects:
         click.echo()
@@ -92,26 +128,50 @@ def _print_suspects(suspects: Sequence[Report]) -> None:
         )
 
 
-def _print_waiting(waiting: Sequence[Report]) -> None:
+def _interest(device: Report) -> tuple[bool, bool, bool]:
+    """Sorts first what is out of order, then what has something to do."""
+    busy = device["ongoing"] or device["planned"] or device["to_sync"]["requests"]
+    return device["status"] not in OUT_OF_SERVICE, not any(_remarks(device)), not busy
+
+
+def _print_counts(devices: Sequence[Report]) -> None:
+    """What very many devices are, in one line."""
+    statuses = Counter(device["status"] for device in devices)
+    ongoing, planned = (sum(device[what] for device in devices) for what in ("ongoing", "planned"))
+    parts = ", ".join(f"{count} {status}" for status, count in statuses.most_common())
+    click.echo(
+        f"{counted(len(devices), 'device')} ({parts}), {ongoing} I/O, {planned} planned; {MOST_ROWS} of them follow,"
+        " --all shows all"
+    )
+
+
+def _print_waiting(waiting: Sequence[Report], unanswered: int) -> None:
     if waiting:
         click.echo()
         print_table(
-            ["request", "state", "client", "pid", "age"],
+            ["request", "state", "client", "pid", "uid", "age"],
             [[w["kind"], w.get("state", ""), *_client(w), human_age(w["age_s"])] for w in waiting],
             right=frozenset({"age"}),
-            title=counted(len(waiting), "request") + " without an answer yet",
+            title=counted(unanswered, "request") + " without an answer yet" + _shown(len(waiting), unanswered),
         )
 
 
-def _print_grants(devices: Iterable[Report]) -> None:
-    grants = list(_grants(devices))
+def _shown(rows: int, count: int) -> str:
+    return "" if rows == count else f", the oldest {rows}"
+
+
+def _print_grants(devices: Iterable[Report], most: int | None) -> None:
+    grants = [(device, grant) for device in devices for grant in device["grants"]]
+    count = len(grants)
+    if most is not None and count > most:
+        grants = sorted(grants, key=lambda held: -held[1]["age_s"])[:most]
     if grants:
         click.echo()
         print_table(
-            ["medium", "I/O", "state", "client", "pid", "age"],
-            grants,
+            ["medium", "I/O", "state", "client", "pid", "uid", "age"],
+            [_grant_cells(device, grant) for device, grant in grants],
             right=frozenset({"age"}),
-            title=counted(len(grants), "grant"),
+            title=counted(count, "grant") + _shown(len(grants), count),
         )
 
 
@@ -205,17 +265,16 @@ def _remarks(device: Report) -> Iterator[str]:
         yield str(device["reason"])
 
 
-def _grants(devices: Iterable[Report]) -> Iterator[list[str]]:
-    for device in devices:
-        for grant in device["grants"]:
-            yield [
-                device["medium"] or device["path"],
-                grant["kind"],
-                grant["state"],
-                *_client(grant),
-                human_age(grant["age_s"]),
-            ]
+def _grant_cells(device: Report, grant: Report) -> list[str]:
+    return [
+        grant.get("medium") or device["medium"] or device["path"],
+        grant["kind"],
+        grant["state"],
+        *_client(grant),
+        human_age(grant["age_s"]),
+    ]
 
 
-def _client(entry: Report) -> tuple[str, str]:
-    return str(entry["client"]), "-" if entry["pid"] is None else str(entry["pid"])
+def _client(entry: Report) -> tuple[str, str, str]:
+    pid, uid = ("-" if entry[key] is None else str(entry[key]) for key in ("pid", "uid"))
+    return str(entry["client"]), pid, uid

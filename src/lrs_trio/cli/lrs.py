@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "exec": "lrs_trio.cli.exec:execute",
     "lib": "lrs_trio.cli.libraries:libraries",
     "ping": "lrs_trio.cli.ping:ping",
+    "revoke": "lrs_trio.cli.revoke:revoke",
     "simulate": "lrs_trio.cli.simulate.command:simulate",
     "stats": "lrs_trio.cli.status:stats",
     "status": "lrs_trio.cli.status:status",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from lrs_trio import __version__
+from lrs_trio import __version__, tuning
 from lrs_trio.errors import SettingsError
 
 
@@ -44,6 +44,7 @@ def lrsd(config: Path | None, phobos_config: str | None, overrides: tuple[str, .
     """
     if config is not None and phobos_config is not None:
         raise click.UsageError("--config and --phobos-config exclude each other")
+    tuning.do_without_displays()
     # Not at import: --help and --version have no use for them.
     from lrs_trio.settings_sources import load_settings, to_toml
 

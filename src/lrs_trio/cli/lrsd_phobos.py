@@ -121,6 +121,9 @@ def run(name: str, arguments: Sequence[str]) -> int:
 
 def serve(name: str, options: Options, on_ready: Callable[[], None] | None = None) -> int:
     """Run the daemon in this process, and return its exit status."""
+    from lrs_trio import tuning
+
+    tuning.do_without_displays()
     from lrs_trio.errors import SettingsError
     from lrs_trio.phobos.settings import load_phobos_settings
 

@@ -11,11 +11,13 @@ from lrs_trio.cli.site import Site, pass_site
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
+@click.option("--all", "everything", is_flag=True, help="Print all rows, however many there are.")
 @pass_site
-def status(site: Site, as_json: bool) -> None:
+def status(site: Site, as_json: bool, everything: bool) -> None:
     """Show what the daemon is doing.
 
-    For each family: its devices with their media, requests that wait, I/O, and releases to sync.
+    For each family: its devices with their media, requests that wait, I/O, and releases to sync. Of very many only
+    those that matter most are printed: devices that are out of order or busy, the oldest requests.
     """
     with site.connect() as client:
         report = client.status()
@@ -25,7 +27,7 @@ def status(site: Site, as_json: bool) -> None:
     print_daemon(report)
     for family in report["families"]:
         click.echo()
-        print_family(family)
+        print_family(family, everything=everything)
 
 
 @click.command()

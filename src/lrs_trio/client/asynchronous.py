@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +42,8 @@ from lrs_trio.wire.messages import (
     RequestBody,
     Response,
     ResponseBody,
+    Revoke,
+    Revoked,
     Stat,
     Statistics,
     Status,
@@ -219,6 +221,23 @@ class Client:
 
     async def status(self) -> dict[str, Any]:
         answer: dict[str, Any] = parsed(expect(await self.request(Status()), StatusReport).status)
+        return answer
+
+    async def revoke(
+        self,
+        media: Iterable[str] = (),
+        *,
+        library: str | None = None,
+        client: int | None = None,
+        pid: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Take away the grants of which all that is given is true, and return what was taken; ages are seconds.
+
+        `media` are names, `client` is the number of the connection that holds them, `pid` its process. Whoever holds
+        them may go on using them, and is told when it releases them.
+        """
+        body = Revoke(tuple(media), library, client, pid)
+        answer: list[dict[str, Any]] = parsed(expect(await self.request(body), Revoked).revoked)["revoked"]
         return answer
 
     async def configure_get(self, items: Sequence[Mapping[str, str]]) -> list[str]:

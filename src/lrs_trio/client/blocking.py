@@ -40,6 +40,8 @@ from lrs_trio.wire.messages import (
     RequestBody,
     Response,
     ResponseBody,
+    Revoke,
+    Revoked,
     Stat,
     Statistics,
     Status,
@@ -184,6 +186,23 @@ class Client:
 
     def status(self) -> dict[str, Any]:
         answer: dict[str, Any] = parsed(expect(self.request(Status()), StatusReport).status)
+        return answer
+
+    def revoke(
+        self,
+        media: Iterable[str] = (),
+        *,
+        library: str | None = None,
+        client: int | None = None,
+        pid: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Take away the grants of which all that is given is true, and return what was taken; ages are seconds.
+
+        `media` are names, `client` is the number of the connection that holds them, `pid` its process. Whoever holds
+        them may go on using them, and is told when it releases them.
+        """
+        body = Revoke(tuple(media), library, client, pid)
+        answer: list[dict[str, Any]] = parsed(expect(self.request(body), Revoked).revoked)["revoked"]
         return answer
 
     def configure_get(self, items: Sequence[Mapping[str, str]]) -> list[str]:

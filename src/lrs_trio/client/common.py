@@ -24,6 +24,7 @@ from lrs_trio.wire.messages import (
     ReleasedMedium,
     RequestBody,
     ResponseBody,
+    Revoke,
     WriteAllocation,
     WriteGranted,
     WriteMedium,
@@ -196,6 +197,9 @@ def _described(request: RequestBody) -> str:
             return f"format of {medium}"
         case Notify(resource=resource, operation=operation):
             return f"{operation.name.lower().replace('_', ' ')} of {resource}"
+        case Revoke(media=texts, client=client, pid=pid):
+            holders = [f"{what} {number}" for what, number in (("client", client), ("pid", pid)) if number is not None]
+            return f"revocation of grants ({', '.join([*texts, *holders])})"
     return type(request).__name__.lower()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from lrs_trio.events import Event, EventKind, Events
@@ -11,7 +11,7 @@ from lrs_trio.observe.stats import Counter, Stats
 REQUESTS = ("READ", "WRITE", "FORMAT", "RELEASE", "NOTIFY", "PING", "MONITOR", "CONFIGURE", "STAT")
 """The types of requests that clients of Phobos know, in the order in which it shows them."""
 
-OWN_REQUESTS = ("STATUS",)
+OWN_REQUESTS = ("STATUS", "REVOKE")
 
 DEVICE_METRICS = (
     "nb_mount",
@@ -70,7 +70,8 @@ def follow_events(stats: Stats, events: Events, to_sync: Callable[[str, str], To
     A device's metrics appear with its first event and vanish when it is removed. `to_sync` is asked,
     only when the figures are shown, what waits on the device of that family label and that name.
     """
-    return events.subscribe(_Counting(stats, to_sync).note)
+    counting = _Counting(stats, to_sync)
+    return events.subscribe(counting.note, counting.kinds)
 
 
 class _Counting:
@@ -91,26 +92,41 @@ class _Counting:
         self._requests |= {name: stats.counter("req", "count", {"request": name}) for name in OWN_REQUESTS}
         self._protocol_errors = stats.counter("conn", "protocol_errors")
 
+        self._counted_by: dict[EventKind, Callable[[Event], None]] = {
+            EventKind.REQUEST_RECEIVED: self._note_request,
+            EventKind.RELEASE_TO_SYNC: self._note_to_sync,
+            EventKind.RELEASE_NO_SYNC: self._note_no_sync,
+            EventKind.PROTOCOL_ERROR: lambda event: self._protocol_errors.add(),
+            EventKind.DEVICE_REMOVED: self._forget_device,
+            **dict.fromkeys(COUNTED, self._note_device),
+        }
+
+    @property
+    def kinds(self) -> Collection[EventKind]:
+        """The kinds of events that change a counter."""
+        return self._counted_by.keys()
+
     def note(self, event: Event) -> None:
-        match event.kind:
-            case EventKind.REQUEST_RECEIVED:
-                self._requests[event.request].add()
-                if event.request in self._media_requested:
-                    self._media_requested[event.request].add(event.count)
-            case EventKind.RELEASE_TO_SYNC:
-                self._to_sync_media.add()
-                self._to_sync_size.add(event.size)
-                self._to_sync_extents.add(event.count)
-            case EventKind.RELEASE_NO_SYNC:
-                self._no_sync_media.add()
-                self._no_sync_size.add(event.size)
-            case EventKind.PROTOCOL_ERROR:
-                self._protocol_errors.add()
-            case EventKind.DEVICE_REMOVED:
-                if self._devices.pop((event.family, event.device), None) is not None:
-                    self._stats.unregister("dev", {"family": event.family, "device": event.device})
-            case kind if kind in COUNTED:
-                self._note_device(event)
+        """Count `event`, which is of one of `kinds`."""
+        self._counted_by[event.kind](event)
+
+    def _note_request(self, event: Event) -> None:
+        self._requests[event.request].add()
+        if event.request in self._media_requested:
+            self._media_requested[event.request].add(event.count)
+
+    def _note_to_sync(self, event: Event) -> None:
+        self._to_sync_media.add()
+        self._to_sync_size.add(event.size)
+        self._to_sync_extents.add(event.count)
+
+    def _note_no_sync(self, event: Event) -> None:
+        self._no_sync_media.add()
+        self._no_sync_size.add(event.size)
+
+    def _forget_device(self, event: Event) -> None:
+        if self._devices.pop((event.family, event.device), None) is not None:
+            self._stats.unregister("dev", {"family": event.family, "device": event.device})
 
     def _note_device(self, event: Event) -> None:
         counters = self._devices.get((event.family, event.device))

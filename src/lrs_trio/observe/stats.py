@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable, Mapping
+from itertools import count
 
 from lrs_trio.errors import LrsError
 
@@ -69,27 +70,34 @@ class Stats:
     """All metrics of the daemon, in the order of their registration."""
 
     def __init__(self) -> None:
-        self._metrics: list[_Metric] = []
+        # By number, so that those of one device are taken out without a look at those of all others.
+        self._metrics: dict[int, _Metric] = {}
+        self._numbers = count()
+        self._alike: dict[tuple[str, frozenset[tuple[str, str]]], list[int]] = {}
+        """By namespace and tags: their numbers."""
 
     def counter(self, ns: str, name: str, tags: Mapping[str, str] | None = None) -> Counter:
         """Register a counter and return it."""
         counter = Counter()
-        self._metrics.append(_Metric(ns, name, tags, counter.read))
+        self.computed(ns, name, counter.read, tags)
         return counter
 
     def gauge(self, ns: str, name: str, tags: Mapping[str, str] | None = None) -> Gauge:
         """Register a gauge and return it."""
         gauge = Gauge()
-        self._metrics.append(_Metric(ns, name, tags, gauge.read))
+        self.computed(ns, name, gauge.read, tags)
         return gauge
 
     def computed(self, ns: str, name: str, read: Callable[[], int], tags: Mapping[str, str] | None = None) -> None:
         """Register a gauge whose value is asked of `read` whenever it is shown."""
-        self._metrics.append(_Metric(ns, name, tags, read))
+        number = next(self._numbers)
+        self._metrics[number] = _Metric(ns, name, tags, read)
+        self._alike.setdefault((ns, frozenset((tags or {}).items())), []).append(number)
 
     def unregister(self, ns: str, tags: Mapping[str, str]) -> None:
-        """Drop every metric of `ns` that bears all of `tags`."""
-        self._metrics = [metric for metric in self._metrics if metric.ns != ns or not metric.bears(tags)]
+        """Drop every metric of `ns` that bears `tags` and no others."""
+        for number in self._alike.pop((ns, frozenset(tags.items())), ()):
+            del self._metrics[number]
 
     def dump(self, ns: str | None = None, name: str | None = None, tags: str | None = None) -> str:
         """The metrics that match, as a JSON array.
@@ -104,7 +112,7 @@ class Stats:
         return json.dumps(
             [
                 metric.shown()
-                for metric in self._metrics
+                for metric in self._metrics.values()
                 if (not ns or metric.ns.casefold() == ns.casefold())
                 and (not name or metric.name.casefold() == name.casefold())
                 and metric.bears(wanted)

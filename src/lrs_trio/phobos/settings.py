@@ -23,8 +23,11 @@ from lrs_trio.settings_sources import Key, settings_from
 
 _AS_PHOBOSD: Final[Mapping[Key, object]] = {
     ("server", "socket_mode"): "0666",
+    ("access", "everyone"): ("read", "write", "format", "admin"),
     ("families", DIR, "sync_while_io"): False,
     ("families", TAPE, "sync_while_io"): False,
+    ("families", DIR, "sync", "mode"): "thresholds",
+    ("families", TAPE, "sync", "mode"): "thresholds",
     ("families", TAPE, "groupings"): True,
     ("drain", "deadline_s"): math.inf,
     ("log", "format"): "phobos",
