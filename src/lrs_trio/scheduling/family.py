@@ -106,6 +106,7 @@ class FamilyScheduler:
         self._events = events
         self._changed = trio.Event()
         self._arriving = OrderedSet[FamilyRequest]()
+        self._until_taken_in = OrderedSet[Callable[[], None]]()
         self._until_decided = OrderedSet[Callable[[], None]]()
         self._passing = False
         self._world: object = None
@@ -197,6 +198,7 @@ class FamilyScheduler:
                         with suppress(trio.WouldBlock, trio.EndOfChannel):
                             while True:
                                 self._take_in(self._inbox.receive_nowait(), nursery, devices)
+                        self._all_taken_in()
                 nursery.cancel_scope.cancel(reason="the family's channel is closed")
         finally:
             # Only a forced end leaves any.
@@ -234,6 +236,13 @@ class FamilyScheduler:
                 nursery.start_soon(self._look_up, request, unknown, name="look-up of media")
             else:
                 self._admit(request)
+
+    def _all_taken_in(self) -> None:
+        """Nobody is on the way in any more: who has asked for newcomers has to wait for one pass only."""
+        if self._until_taken_in:
+            self._until_decided |= self._until_taken_in
+            self._until_taken_in.clear()
+            self.look()
 
     async def _look_up(self, request: PlaceableRequest, media: list[ResourceId]) -> None:
         await self._roster.look_again(lambda awaited: awaited in media)
@@ -304,10 +313,10 @@ class FamilyScheduler:
                 nursery.start_soon(self._seek_devices, self._hopeful.pop(), name="look at locks of other hosts")
 
     def _newcomers(self, decided: Callable[[], None]) -> bool:
-        """Whether anything is `undecided`; if so, `decided` is called after a pass that begins from now on."""
+        """Whether anything is `undecided`; if so, `decided` is called after a pass that has looked at all of it."""
         if not self.undecided:
             return False
-        self._until_decided.add(decided)
+        (self._until_taken_in if self._arriving else self._until_decided).add(decided)
         self.look()
         return True
 
