@@ -678,6 +678,7 @@ async def test_one_that_needs_more_drives_than_its_kind_has_holds_up_nobody(auto
             give_back(holder, f"T{number:02}")
         for number, reader in enumerate(readers):
             await reader.granted()
+            # The last two reads are placed at the same moment. Then none waits, and writes may have all drives.
             assert copies.bodies == [] or house.family.queue.count(RequestKind.READ) == 0
             give_back(reader, f"T{number:02}")
         # Now there are writes only.
