@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
@@ -12,15 +11,14 @@ from trio.testing import MockClock
 
 from lrs_trio.events import Event, EventKind
 from lrs_trio.scheduling.report import family_status
-from lrs_trio.wire.messages import ReadGranted, Released, WriteGranted
+from lrs_trio.wire.messages import ReadGranted, Released
+from tests.fakes.crowd import Crowd
 from tests.fakes.house import House, back, house_of, released
 from tests.fakes.site import family_settings
-from tests.fakes.tapes import GIB, TapeClient, TapeHouse, TapeSite, tape_house, tape_settings
+from tests.fakes.tapes import GIB, TapeSite, tape_house, tape_settings
 
 A, B = "/srv/a", "/srv/b"
 HOUR = 3600.0
-RATE = 360_000_000
-"""Bytes per second that a drive takes."""
 
 PATIENT: Any = {"age_ms": 3_600_000, "requests": 1000}
 """Thresholds that are worth waiting for company."""
@@ -208,33 +206,6 @@ async def test_law_nobody_waits_longer_than_the_thresholds_have_it(autojump_cloc
 
 
 # Tapes.
-
-
-@dataclass
-class Crowd:
-    """Clients that write one file after the other onto tape."""
-
-    house: TapeHouse
-    size: int
-    waits: list[float] = field(default_factory=list)
-
-    async def run(self, clients: int, files: int) -> None:
-        async with trio.open_nursery() as nursery:
-            for _ in range(clients):
-                nursery.start_soon(self._write, self.house.client(), files)
-
-    async def _write(self, client: TapeClient, files: int) -> None:
-        for number in range(files):
-            client.write(self.size, id=number)
-            body = await client.answer(2 * number + 1)
-            assert isinstance(body, WriteGranted)
-            await trio.sleep(self.size / RATE)
-            (granted,) = body.media
-            self.house.site.library.tapes[granted.medium.name].used += self.size
-            begun = trio.current_time()
-            client.release(back(granted.medium, self.size), id=number)
-            assert isinstance(await client.answer(2 * number + 2), Released)
-            self.waits.append(trio.current_time() - begun)
 
 
 def make_site(sync_s: float) -> TapeSite:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import pytest
 import trio
 from trio.testing import MockClock
@@ -11,47 +9,11 @@ from trio.testing import MockClock
 from lrs_trio.events import Event, EventKind
 from lrs_trio.observe.replay import build_timeline
 from lrs_trio.observe.timeline import Share, percentages
-from lrs_trio.wire.messages import Released, WriteGranted
-from tests.fakes.house import back
-from tests.fakes.tapes import GIB, TapeClient, TapeHouse, TapeSite, tape_house, tape_settings
+from tests.fakes.crowd import Crowd
+from tests.fakes.tapes import GIB, TapeSite, tape_house, tape_settings
 
 CLIENTS = 200
-RATE = 360_000_000
-"""Bytes per second that an LTO-8 drive takes."""
-
 SYNC_S = 7.0
-
-
-@dataclass
-class Crowd:
-    """Clients that write one file after the other, and the time that each release took to be answered."""
-
-    house: TapeHouse
-    size: int
-    waits: list[float] = field(default_factory=list)
-
-    @property
-    def io_s(self) -> float:
-        """How long one file streams."""
-        return self.size / RATE
-
-    async def run(self, files: int) -> None:
-        async with trio.open_nursery() as nursery:
-            for _ in range(CLIENTS):
-                nursery.start_soon(self._write, self.house.client(), files)
-
-    async def _write(self, client: TapeClient, files: int) -> None:
-        for number in range(files):
-            client.write(self.size, id=number)
-            body = await client.answer(2 * number + 1)
-            assert isinstance(body, WriteGranted)
-            await trio.sleep(self.io_s)
-            (granted,) = body.media
-            self.house.site.library.tapes[granted.medium.name].used += self.size
-            began = trio.current_time()
-            client.release(back(granted.medium, self.size), id=number)
-            assert isinstance(await client.answer(2 * number + 2), Released)
-            self.waits.append(trio.current_time() - began)
 
 
 def make_site() -> TapeSite:
@@ -79,7 +41,7 @@ async def test_each_release_is_answered_within_its_threshold_and_the_running_io(
     site = make_site()
     async with tape_house(site, tape_settings(age_ms=10_000, requests=5, size=GIB)) as house:
         crowd = Crowd(house, 100_000_000)
-        await crowd.run(2)
+        await crowd.run(CLIENTS, 2)
     assert len(crowd.waits) == 2 * CLIENTS
     assert max(crowd.waits) <= 10 + crowd.io_s + SYNC_S
     for serial in ("D0", "D1"):
@@ -104,7 +66,7 @@ async def test_high_thresholds_let_the_drives_stream(autojump_clock: MockClock) 
         site = make_site()
         async with tape_house(site, settings) as house:
             with trio.move_on_after(1800):
-                await Crowd(house, GIB).run(100)
+                await Crowd(house, GIB).run(CLIENTS, 100)
             end = trio.current_time()
         shares[name] = percentages(build_timeline(site.seen, 100.0, end).shares("tape"))
         assert sum(shares[name].values()) == pytest.approx(100)

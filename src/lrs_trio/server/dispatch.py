@@ -28,7 +28,6 @@ from lrs_trio.server.configuration import Configuration, LiveConfiguration
 from lrs_trio.wire.framing import MAX_FRAME_BYTES
 from lrs_trio.wire.messages import (
     Configure,
-    Configured,
     Failed,
     Format,
     Monitor,
@@ -49,6 +48,7 @@ from lrs_trio.wire.messages import (
     Status,
     StatusReport,
     WriteAllocation,
+    report_text,
 )
 
 log = structlog.get_logger()
@@ -250,15 +250,9 @@ def _check_size(body: ResponseBody) -> None:
     Raises:
         LrsError: EMSGSIZE.
     """
-    match body:
-        case (
-            Monitored(str(text))
-            | Statistics(str(text))
-            | StatusReport(str(text))
-            | Configured(str(text))
-            | Revoked(str(text))
-        ) if (size := len(text.encode())) > LONGEST_REPORT:
-            raise LrsError(errno.EMSGSIZE, f"a report of {size} bytes does not fit into a frame; ask for less")
+    text = report_text(body)
+    if text is not None and (size := len(text.encode())) > LONGEST_REPORT:
+        raise LrsError(errno.EMSGSIZE, f"a report of {size} bytes does not fit into a frame; ask for less")
 
 
 def _counted(body: object) -> tuple[str, int]:

@@ -19,7 +19,7 @@ from lrs_trio.errors import LrsError, describe
 from lrs_trio.lockfile import FileLock
 from lrs_trio.server.credentials import peer_credentials
 from lrs_trio.server.descriptors import SpareDescriptor, descriptor_limit, room_for_connections
-from lrs_trio.server.pace import Pace
+from lrs_trio.server.rate_limit import RateLimit
 
 log = structlog.get_logger()
 
@@ -51,7 +51,7 @@ class UnixListener(trio.abc.Listener[trio.SocketStream]):
         self._socket = listening
         self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
         self._spare = SpareDescriptor()
-        self._pace = Pace(ACCEPTED_PER_S, ACCEPTED_AT_ONCE)
+        self._pace = RateLimit(ACCEPTED_PER_S, ACCEPTED_AT_ONCE)
         self._next = -inf
 
     async def accept(self) -> trio.SocketStream:

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
-from operator import attrgetter
-from typing import Any, Final
+from collections.abc import Callable
 
 import trio
 
 from lrs_trio.devices.departure import Departure
 from lrs_trio.wire.codec import encode_response
 from lrs_trio.wire.framing import encode_frame
-from lrs_trio.wire.messages import Configured, Monitored, Response, ResponseBody, Revoked, Statistics, StatusReport
+from lrs_trio.wire.messages import Response, report_text
 
 CHUNK = 16 * 1024
 """Bytes handed to the socket at a time: large enough to answer a burst in one go, small enough that a
 client which reads slowly is seen to make progress."""
 
-
 MOST_REPORTED = 1024 * 1024
 """Characters of reports that may wait in a channel: each is as long as the site is large."""
-
-_REPORTS: Final[Mapping[type[ResponseBody], Callable[[Any], str | None]]] = {
-    Monitored: attrgetter("status"),
-    Configured: attrgetter("configuration"),
-    Statistics: attrgetter("stats"),
-    StatusReport: attrgetter("status"),
-    Revoked: attrgetter("revoked"),
-}
 
 
 class ResponseChannel:
@@ -60,9 +49,7 @@ class ResponseChannel:
         return len(self._unsent) >= self._capacity or self._reported > MOST_REPORTED
 
     def respond(self, response: Response) -> None:
-        text = _REPORTS.get(type(response.body))
-        if text is not None:
-            self._reported += len(text(response.body) or "")
+        self._reported += len(report_text(response.body) or "")
         self._put(response)
 
     def offer(self, departure: Departure) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 
 
-class Pace:
+class RateLimit:
     """`per_s` times a second in the long run, and `at_once` times without any wait after a pause."""
 
     def __init__(self, per_s: float, at_once: int) -> None:

@@ -7,6 +7,9 @@ negative) although the wire carries them as unsigned 64-bit numbers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from lrs_trio.model import (
     AddressType,
     ConfigureOperation,
@@ -236,6 +239,22 @@ ResponseBody = (
     | StatusReport
     | Revoked
 )
+
+REPORTS: Final[Mapping[type[ResponseBody], str]] = {
+    Monitored: "status",
+    Configured: "configuration",
+    Statistics: "stats",
+    StatusReport: "status",
+    Revoked: "revoked",
+}
+"""The answers that are as long as the site is large, and the field that has their text."""
+
+
+def report_text(body: ResponseBody) -> str | None:
+    """The text of a report; ``None`` if `body` is none, or an empty one."""
+    field = REPORTS.get(type(body))
+    text: str | None = None if field is None else getattr(body, field)
+    return text
 
 
 @record(frozen=True, slots=True)

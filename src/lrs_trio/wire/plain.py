@@ -46,13 +46,8 @@ _RESPONSES: dict[str, type[m.ResponseBody]] = {
 }
 
 _NAMES: dict[type, str] = {kind: name for names in (_REQUESTS, _RESPONSES) for name, kind in names.items()}
-_REPORTS: dict[type, str] = {
-    m.Monitored: "status",
-    m.Statistics: "stats",
-    m.StatusReport: "status",
-    m.Revoked: "revoked",
-}
-"""The field that has the text."""
+# What a configuration answers is short, and says what clients go by.
+_REPORTS = {kind: field for kind, field in m.REPORTS.items() if kind is not m.Configured}
 
 
 def plain_message(message: object) -> dict[str, object]:
