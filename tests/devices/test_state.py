@@ -579,7 +579,7 @@ def test_who_comes_while_a_sync_runs_makes_up_the_next_group() -> None:
     assert len(state.begin_sync(1.0).waiting) == 2
 
 
-@pytest.mark.note("2.2", "3.3")
+@pytest.mark.note("2.2", "4.5")
 def test_a_partial_release_is_nobodys_company() -> None:
     state = make_adaptive()
     planned(state, GrantState.RESERVED)

@@ -188,7 +188,7 @@ async def test_a_revocation_says_of_what(autojump_clock: MockClock, body: Revoke
         assert grants(house) == 1
 
 
-@pytest.mark.note("2.5")
+@pytest.mark.note("2.5d")
 async def test_what_is_being_synced_for_its_client_is_not_touched(autojump_clock: MockClock) -> None:
     async with house_of(A) as house, door_of(house) as door:
         holder, administrator = door.connect(), door.connect()
