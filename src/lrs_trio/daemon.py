@@ -33,6 +33,7 @@ from lrs_trio.observe.counting import ToSync, follow_events
 from lrs_trio.observe.recording import Recorder
 from lrs_trio.observe.stats import Stats
 from lrs_trio.scheduling.attached import AttachedSupply
+from lrs_trio.scheduling.bookkeeper import Bookkeeper
 from lrs_trio.scheduling.family import FamilyScheduler
 from lrs_trio.scheduling.report import family_status
 from lrs_trio.scheduling.supply import Supply, Surroundings
@@ -130,8 +131,9 @@ class Daemon:
         self.families = self._make_families(dss)
         self._keep_statistics()
         access = Access(settings.access, self._machine.uid)
+        bookkeeper = Bookkeeper(dss)
         dispatcher = Dispatcher(
-            Services(self.families, dss, self.events, self._stats, self.status, self._configuration),
+            Services(self.families, bookkeeper, self.events, self._stats, self.status, self._configuration),
             settings.server.max_requests_per_connection,
         )
         server = self._server = Server(settings.server, dispatcher, self.events, self._machine.credentials, access)
@@ -141,12 +143,13 @@ class Daemon:
         ):
             with self._forced:
                 async with trio.open_nursery() as releases:
+                    await releases.start(bookkeeper.run, name="bookkeeper")
                     try:
                         async with trio.open_nursery() as schedulers:
                             async with trio.open_nursery() as devices:
                                 for family in self.families.values():
                                     await schedulers.start(family.run, devices, name=f"family {family.family.label}")
-                                await serving.start(server.run, listener, releases, name="server")
+                                await serving.start(server.run, listener, name="server")
                                 self._announce_ready()
                                 await self._draining.wait()
                                 root.start_soon(self._report_drain, name="drain report")
@@ -156,6 +159,7 @@ class Daemon:
                                 family.close()
                     finally:
                         dispatcher.accepts_releases = False
+                        bookkeeper.close()
             self._drained.set()
             self.events.emit(EventKind.DRAIN_ENDED)
             server.finish()

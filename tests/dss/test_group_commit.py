@@ -628,3 +628,50 @@ async def test_the_waiters_of_a_real_commit_may_be_cancelled_at_any_time(real: G
     row = await real.execute(ReadMedium(medium_id("/srv/0")))
     assert row is not None
     assert acknowledged <= row.medium.stats.nb_obj <= 200
+
+
+# Several at once
+
+
+async def test_each_of_several_operations_has_an_outcome_of_its_own(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
+    fake.refuse = lambda operation: operation == op("b")
+    good, refused = await group.execute_all([op("a"), op("b")])
+    assert good == f"done {op('a')}"  # type: ignore[comparison-overlap]
+    assert isinstance(refused, LrsError)
+    assert refused.errno == errno.EEXIST
+    assert fake.batches == [[op("a"), op("b")]]
+
+
+async def test_none_at_all_are_done_at_once(group: GroupCommit, fake: FakeHome, autojump_clock: MockClock) -> None:
+    assert await group.execute_all([]) == []
+    assert fake.attempts == []
+
+
+async def test_more_than_a_batch_are_done_when_the_last_is(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
+    operations = [op(str(number)) for number in range(25)]
+    outcomes = await group.execute_all(operations)
+    assert list(map(str, outcomes)) == [f"done {operation}" for operation in operations]
+    assert [len(batch) for batch in fake.batches] == [10, 10, 5]
+
+
+async def test_those_of_a_cancelled_caller_that_are_not_under_way_are_withdrawn(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
+    operations = [op(str(number)) for number in range(25)]
+    with trio.move_on_after(1.5 * COMMIT_S) as scope:
+        await group.execute_all(operations)
+    assert scope.cancelled_caught
+    assert group.waiting == 10
+    await group.execute(op("later"))
+    assert [len(batch) for batch in fake.batches] == [10, 10, 1]
+
+
+async def test_a_closed_writer_refuses_each_of_several(fake: FakeHome, autojump_clock: MockClock) -> None:
+    group = GroupCommit(fake, random=Random(1))
+    group.close()
+    outcomes = await group.execute_all([op("a"), op("b")])
+    assert [outcome.errno for outcome in outcomes if isinstance(outcome, LrsError)] == [errno.ESHUTDOWN] * 2

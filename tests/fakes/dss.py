@@ -77,9 +77,25 @@ class FakeDss:
         self._back.set()
 
     async def execute(self, operation: Operation[T]) -> T:
+        await self._wait_turn()
+        return self._execute(operation)
+
+    async def execute_all(self, operations: Sequence[Operation[T]]) -> list[T | LrsError]:
+        await self._wait_turn()
+        outcomes: list[T | LrsError] = []
+        for operation in operations:
+            try:
+                outcomes.append(self._execute(operation))
+            except LrsError as error:
+                outcomes.append(error)
+        return outcomes
+
+    async def _wait_turn(self) -> None:
         await trio.sleep(self.delay())
         while self._away_since is not None:
             await self._back.wait()
+
+    def _execute(self, operation: Operation[T]) -> T:
         refusal = self.refusals.get(type(operation))
         if refusal is not None:
             raise refusal

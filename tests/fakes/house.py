@@ -16,6 +16,7 @@ from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.devices.volume import Volume
 from lrs_trio.events import Events
 from lrs_trio.model import Family, FsType, NotifyOperation, ReadOperation, RequestKind, ResourceId
+from lrs_trio.scheduling.bookkeeper import Bookkeeper
 from lrs_trio.scheduling.client import Client
 from lrs_trio.scheduling.family import FamilyScheduler
 from lrs_trio.scheduling.release import ReleaseRequest
@@ -90,7 +91,7 @@ class AnyHouse(Generic[S]):
         site.volumes = self.family.volumes
         self.clients: list[FakeClient] = []
         self.violations: list[str] = []
-        self.releases: trio.Nursery | None = None
+        self.bookkeeper = Bookkeeper(site.dss)
         self.accepts_releases = True
         self.forced = trio.CancelScope()
         self._senders: trio.Nursery | None = None
@@ -134,7 +135,8 @@ class AnyHouse(Generic[S]):
             async with trio.open_nursery() as senders:
                 self._senders = senders
                 with self.forced:
-                    async with trio.open_nursery() as self.releases:
+                    async with trio.open_nursery() as releases:
+                        await releases.start(self.bookkeeper.run)
                         try:
                             async with trio.open_nursery() as schedulers:
                                 async with trio.open_nursery() as devices:
@@ -150,6 +152,7 @@ class AnyHouse(Generic[S]):
                                 self.family.close()
                         finally:
                             self.accepts_releases = False
+                            self.bookkeeper.close()
                 senders.cancel_scope.cancel()
         finally:
             trio.lowlevel.remove_instrument(watch)
@@ -259,17 +262,16 @@ class FakeClient:
     def release(
         self, *media: ReleasedMedium, id: int = 1, kind: RequestKind = RequestKind.RELEASE_WRITE, partial: bool = False
     ) -> bool:
-        """Release; the result tells whether the release goes on as a task."""
+        """Release; the result tells whether the release waits for a sync."""
         house = self.house
         if not house.accepts_releases:
             if any(element.to_sync for element in media):
                 self.outbox.respond(Response(id, Failed(-errno.ESHUTDOWN, kind)))
             return False
-        release = ReleaseRequest(self.client, id, Release(media, kind, partial), house.site.dss, house.site.events)
+        release = ReleaseRequest(self.client, id, Release(media, kind, partial), house.site.events)
         goes_on = release.begin(house.family.is_attached, lambda medium: house.settings.groupings)
         if goes_on:
-            assert house.releases is not None
-            house.releases.start_soon(release.run)
+            house.bookkeeper.accept(release)
         return goes_on
 
     def leave(self) -> None:

@@ -92,7 +92,7 @@ class Door:
         self.dispatcher = Dispatcher(
             Services(
                 {Family.DIR: house.family},
-                house.site.dss,
+                house.bookkeeper,
                 house.site.events,
                 Stats(),
                 lambda: {"version": 1},
@@ -114,8 +114,7 @@ class Door:
         return Peer(ours)
 
     async def _serve(self, stream: trio.abc.Stream, serial: int, uid: int) -> None:
-        assert self.house.releases is not None
-        await self.server.serve(stream, serial, self.house.releases, PeerCredentials(1000 + serial, uid, GROUP))
+        await self.server.serve(stream, serial, PeerCredentials(1000 + serial, uid, GROUP))
 
 
 @asynccontextmanager

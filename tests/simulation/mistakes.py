@@ -224,27 +224,27 @@ MUTATIONS: Final = (
         "what is given back still counts as held",
     ),
     Mutation(
-        "scheduling/release.py",
-        "            await self._wait_for_syncs()\n            await self._write_books()",
-        "            await self._wait_for_syncs()\n            self._succeed()\n            await self._write_books()",
+        "scheduling/bookkeeper.py",
+        "        self._synced.append(release)\n",
+        "        release._succeed()\n        self._synced.append(release)\n",
         "the answer leaves before the books are committed",
     ),
     Mutation(
-        "scheduling/release.py",
-        "            await self._wait_for_syncs()\n",
-        "",
+        "scheduling/bookkeeper.py",
+        "            release.parts[0].when_settled(partial(self._settled, release))",
+        "            self._is_synced(release)",
         "nobody waits for the sync",
     ),
     Mutation(
         "scheduling/release.py",
-        "        if part.waiting.status is SyncStatus.TODO:",
-        "        if part.waiting.status is SyncStatus.CANCELLED:",
+        "            elif part.waiting.status is SyncStatus.TODO:",
+        "            elif part.waiting.status is SyncStatus.CANCELLED:",
         "the siblings of a release that has failed are not cancelled",
     ),
     Mutation(
         "scheduling/release.py",
         "figures(part.waiting) for part",
-        "figures(part.waiting if len(self._parts) == 1 else None) for part",
+        "figures(part.waiting if len(self.parts) == 1 else None) for part",
         "a release of several media is not counted",
     ),
     # Requests and their scheduler.
@@ -372,8 +372,8 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "dss/group_commit.py",
-        "        self._waiters[waiter] = None\n        self._look.set()",
-        "        self._waiters[waiter] = None",
+        "        self._waiters.update(dict.fromkeys(waiters))\n        self._look.set()",
+        "        self._waiters.update(dict.fromkeys(waiters))",
         "the writer is not woken",
     ),
     # The daemon and its drain.

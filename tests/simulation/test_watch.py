@@ -221,7 +221,7 @@ def test_a_task_too_many_is_found() -> None:
             root.parent_nursery.start_soon(trio.sleep_forever, name="leak")
         await stir(stage)
 
-    play(story, expected="have something to do: accepting, device")
+    play(story, expected="have something to do: accepting, bookkeeper")
 
 
 def test_two_tasks_of_one_device_are_found() -> None:

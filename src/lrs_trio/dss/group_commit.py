@@ -40,9 +40,23 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 
 @dataclass(eq=False, slots=True)
+class _Caller:
+    """A task that waits for the outcomes of so many operations."""
+
+    missing: int
+    answered: trio.Event = field(default_factory=trio.Event)
+
+    def answer_one(self) -> None:
+        self.missing -= 1
+        if not self.missing:
+            self.answered.set()
+
+
+@dataclass(eq=False, slots=True)
 class _Waiter:
     operation: Operation[Any]
-    answered: trio.Event = field(default_factory=trio.Event)
+    caller: _Caller
+    answered: bool = False
     outcome: Outcome = None
     under_way: bool = False
     """In the batch that is being committed."""
@@ -57,7 +71,8 @@ class _Waiter:
 
     def answer(self, outcome: Outcome) -> None:
         self.outcome = outcome
-        self.answered.set()
+        self.answered = True
+        self.caller.answer_one()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,20 +144,37 @@ class GroupCommit:
             LrsError: the operation was refused and nothing of it was done; ESHUTDOWN when the writer
                 has ended or was closed.
         """
-        # Without this the writer might take the operation before a cancelled caller gets to its first wait.
+        (outcome,) = await self._outcomes([operation])
+        if isinstance(outcome, LrsError):
+            raise outcome
+        return cast(T, outcome)
+
+    async def execute_all(self, operations: Sequence[Operation[T]]) -> list[T | LrsError]:
+        """Commit `operations`, each by itself; the outcome of each is its result or why it was refused.
+
+        What is said of `execute` holds for each of them.
+        """
+        return cast("list[T | LrsError]", await self._outcomes(operations))
+
+    async def _outcomes(self, operations: Sequence[Operation[Any]]) -> list[Outcome]:
+        # Without this the writer might take an operation before a cancelled caller gets to its first wait.
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._closing or self._ended:
-            raise LrsError(errno.ESHUTDOWN, f"the DSS is closed for this daemon; {operation} was not done")
-        waiter = _Waiter(operation)
-        self._waiters[waiter] = None
+            closed = "the DSS is closed for this daemon"
+            return [LrsError(errno.ESHUTDOWN, f"{closed}; {operation} was not done") for operation in operations]
+        caller = _Caller(len(operations))
+        waiters = [_Waiter(operation, caller) for operation in operations]
+        if not waiters:
+            return []
+        self._waiters.update(dict.fromkeys(waiters))
         self._look.set()
         try:
-            await waiter.answered.wait()
+            await caller.answered.wait()
         finally:
-            self._leave(waiter)
-        if isinstance(waiter.outcome, LrsError):
-            raise waiter.outcome
-        return cast(T, waiter.outcome)
+            if caller.missing:
+                for waiter in waiters:
+                    self._leave(waiter)
+        return [waiter.outcome for waiter in waiters]
 
     def close(self) -> None:
         """Take no more operations; `run` returns when all that were taken are answered."""
@@ -242,8 +274,8 @@ class GroupCommit:
                 del self._waiters[waiter]
 
     def _leave(self, waiter: _Waiter) -> None:
-        """The waiter's task goes, answered or cancelled."""
-        if waiter.answered.is_set():
+        """The waiter's task goes, because it is cancelled."""
+        if waiter.answered:
             return
         if waiter.under_way:
             waiter.gone = True

@@ -8,9 +8,11 @@ databases: nothing above this floor writes SQL, and a batch is the unit that is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
+from lrs_trio.errors import LrsError
 from lrs_trio.model import (
     AdmStatus,
     Device,
@@ -294,6 +296,10 @@ class Dss(Protocol):
         Raises:
             LrsError: the operation itself was refused; nothing of it was done.
         """
+        ...
+
+    async def execute_all(self, operations: Sequence[Operation[T]]) -> list[T | LrsError]:
+        """The same for several at once, each by itself: what one of them is refused for is its outcome."""
         ...
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -12,12 +12,12 @@ import trio
 from lrs_trio.devices.departure import Departure
 from lrs_trio.devices.grant import Grant, GrantState
 from lrs_trio.devices.to_sync import SubRequest, SyncStatus
-from lrs_trio.dss.operations import Dss, UpdateMedia
+from lrs_trio.dss.operations import UpdateMedia
 from lrs_trio.errors import LrsError, describe
 from lrs_trio.events import EventKind, Events
-from lrs_trio.model import RequestKind, ResourceId
+from lrs_trio.model import Medium, RequestKind, ResourceId
 from lrs_trio.scheduling.client import Client
-from lrs_trio.scheduling.requests import Held, shutting_down
+from lrs_trio.scheduling.requests import Held
 from lrs_trio.wire.messages import Failed, Release, Released, ReleasedMedium, Response, ResponseBody
 
 log = structlog.get_logger()
@@ -29,37 +29,39 @@ class Part:
 
     grant: Grant
     waiting: SubRequest
-    settled: trio.Event
 
     @property
     def medium(self) -> ResourceId:
         return self.grant.medium
 
+    def when_settled(self, call: Callable[[], None]) -> None:
+        """Call once the sync has ended, well or badly; at once if it has."""
+        if self.waiting.status is SyncStatus.TODO:
+            self.waiting.on_settled = call
+        else:
+            call()
+
 
 class ReleaseRequest:
     """One release of one client.
 
-    `begin` is the state change, done at once when the release is received. `run` awaits the syncs and
-    writes the books; it is only needed when `begin` says so. Releases without a medium to sync are
+    `begin` is the state change, done at once when the release is received. If it says so, the syncs of `parts` have to
+    be awaited and the `books` written; what comes of that is told to `end`. Releases without a medium to sync are
     never answered, whatever happens (note 1).
     """
 
-    def __init__(
-        self, client: Client, request_id: int, body: Release, dss: Dss, events: Events, serial: int = 0
-    ) -> None:
+    def __init__(self, client: Client, request_id: int, body: Release, events: Events, serial: int = 0) -> None:
         self.client = client
+        self.parts: list[Part] = []
         self._serial = serial
         self._request_id = request_id
         self._body = body
-        self._dss = dss
         self._events = events
-        self._parts: list[Part] = []
         self._is_to_be_answered = any(element.to_sync for element in body.media)
         self._answered = False
-        self._counted = False
 
     def begin(self, is_attached: Callable[[ResourceId], bool], groupings: Callable[[ResourceId], bool]) -> bool:
-        """Give the grants back and let what was written wait for its sync; ``True`` if `run` has to follow.
+        """Give the grants back and let what was written wait for its sync; ``True`` if any was.
 
         `is_attached` tells whether a medium is in a device of this host, `groupings` whether its family
         keeps groupings. The first element that is wrong fails the release; the others are still
@@ -87,23 +89,50 @@ class ReleaseRequest:
             self._release(grant, element, groupings(element.medium), cancelled=error is not None)
         if error is not None:
             self._fail(error)
-        return bool(self._parts)
+        return bool(self.parts)
 
-    async def run(self) -> None:
-        """Wait for one grouped sync per medium, commit the books of all of them, answer."""
+    async def wait_for_syncs(self) -> None:
+        """Return when all parts are synced.
+
+        Raises:
+            OSError: one of them cannot be; then nobody waits for the siblings.
+        """
+        error: OSError | None = None
         try:
-            await self._wait_for_syncs()
-            await self._write_books()
+            async with trio.open_nursery() as nursery:
+                for part in self.parts:
+                    nursery.start_soon(_wait_for_sync, part)
         except* OSError as group:
-            self._fail(_first(group))
-        else:
+            error = _first(group)
+        if error is not None:
+            raise error
+
+    def books(self) -> UpdateMedia:
+        """Sizes and counts of all media, to be added in one transaction, so that nothing is ever half counted."""
+        return UpdateMedia(tuple(part.grant.device.figures(part.waiting) for part in self.parts))
+
+    def end(self, outcome: Sequence[Medium | None] | OSError) -> None:
+        """Answer. `outcome` has the rows of the media after their books were written, or says why they were not.
+
+        What still waits leaves its device's set: the first error cancels the siblings (notes 2.5d, 4.4).
+        """
+        error = outcome if isinstance(outcome, OSError) else self._note(outcome)
+        if error is None:
             self._succeed()
-        finally:
-            for part in self._parts:
-                if part.waiting.status is SyncStatus.DONE:
-                    part.grant.device.release_settled(counted=self._counted)
-            # Only a forced end of the daemon gets here without an answer.
-            self._fail(shutting_down())
+        else:
+            self._fail(error)
+        for part in self.parts:
+            if part.waiting.status is SyncStatus.DONE:
+                part.grant.device.release_settled(counted=error is None)
+            elif part.waiting.status is SyncStatus.TODO:
+                part.grant.device.cancel_release(part.waiting)
+
+    def _note(self, rows: Sequence[Medium | None]) -> LrsError | None:
+        for part, row in zip(self.parts, rows, strict=True):
+            part.grant.device.medium_changed(row)
+        if gone := [str(part.medium) for part, row in zip(self.parts, rows, strict=True) if row is None]:
+            return LrsError(errno.ENOENT, f"{', '.join(gone)}: deleted from the DSS while it was written")
+        return None
 
     def _release(self, grant: Grant, element: ReleasedMedium, groupings: bool, *, cancelled: bool) -> None:
         device = grant.device
@@ -117,37 +146,12 @@ class ReleaseRequest:
             device.end_grant(grant, dirty=grant.kind is RequestKind.WRITE and not waits)
         if not waits:
             return
-        settled = trio.Event()
-        waiting = SubRequest(
-            element.size_written,
-            element.extents_written,
-            element.grouping if groupings else None,
-            on_settled=settled.set,
-        )
-        self._parts.append(Part(grant, waiting, settled))
+        waiting = SubRequest(element.size_written, element.extents_written, element.grouping if groupings else None)
+        self.parts.append(Part(grant, waiting))
         device.add_release(waiting, at_once=self._body.partial)
 
-    async def _wait_for_syncs(self) -> None:
-        if len(self._parts) == 1:
-            await _wait_for_sync(self._parts[0])
-            return
-        # The first error cancels the siblings: what still waits leaves its device's set (note 2.5d).
-        async with trio.open_nursery() as nursery:
-            for part in self._parts:
-                nursery.start_soon(_wait_for_sync, part)
-
-    async def _write_books(self) -> None:
-        """Add sizes and counts of all media in one transaction, so that nothing is ever half counted."""
-        updates = tuple(part.grant.device.figures(part.waiting) for part in self._parts)
-        rows = await self._dss.execute(UpdateMedia(updates))
-        for part, row in zip(self._parts, rows, strict=True):
-            part.grant.device.medium_changed(row)
-        if gone := [str(part.medium) for part, row in zip(self._parts, rows, strict=True) if row is None]:
-            raise LrsError(errno.ENOENT, f"{', '.join(gone)}: deleted from the DSS while it was written")
-        self._counted = True
-
     def _succeed(self) -> None:
-        media = tuple(part.medium for part in self._parts)
+        media = tuple(part.medium for part in self.parts)
         self._answer(Released(media, self._body.kind, self._body.partial))
 
     def _fail(self, error: OSError) -> None:
@@ -158,11 +162,11 @@ class ReleaseRequest:
         """Answer once. After a partial release all media are the client's again just before (decision 5)."""
         self._answered = True
         if isinstance(body, Failed):
-            self._tell(EventKind.RELEASE_FAILED, len(self._parts), -body.rc)
+            self._tell(EventKind.RELEASE_FAILED, len(self.parts), -body.rc)
         else:
-            self._tell(EventKind.RELEASE_FINISHED, len(self._parts))
+            self._tell(EventKind.RELEASE_FINISHED, len(self.parts))
         response = Response(self._request_id, body)
-        reserved = tuple(part.grant for part in self._parts if part.grant.state is GrantState.RESERVED)
+        reserved = tuple(part.grant for part in self.parts if part.grant.state is GrantState.RESERVED)
 
         def keep() -> None:
             for grant in reserved:
@@ -192,11 +196,9 @@ class ReleaseRequest:
 
 
 async def _wait_for_sync(part: Part) -> None:
-    try:
-        await part.settled.wait()
-    finally:
-        if part.waiting.status is SyncStatus.TODO:
-            part.grant.device.cancel_release(part.waiting)
+    settled = trio.Event()
+    part.when_settled(settled.set)
+    await settled.wait()
     if part.waiting.error is not None:
         raise part.waiting.error
 

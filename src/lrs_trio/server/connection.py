@@ -65,15 +65,15 @@ class Connection:
         """Read no more; the connection ends when its responses are flushed."""
         self._reading.cancel(reason="the server stops")
 
-    async def run(self, releases: trio.Nursery) -> None:
-        """Serve the client. Release tasks go to `releases`: what is written is accounted for without its writer."""
+    async def run(self) -> None:
+        """Serve the client."""
         self._events.emit(EventKind.CONNECTION_OPENED, client=str(self.client), serial=self.client.serial)
         try:
             async with self._stream, trio.open_nursery() as nursery:
                 nursery.start_soon(self._send, name=f"sender of {self.client}")
                 try:
                     with self._reading:
-                        await self._read(nursery, releases)
+                        await self._read(nursery)
                 except ProtocolError as error:
                     # What was asked before in order is still answered, then the connection ends.
                     log.warning("connection closed", client=str(self.client), error=str(error))
@@ -98,7 +98,7 @@ class Connection:
         finally:
             self._events.emit(EventKind.CONNECTION_CLOSED, client=str(self.client), serial=self.client.serial)
 
-    async def _read(self, nursery: trio.Nursery, releases: trio.Nursery) -> None:
+    async def _read(self, nursery: trio.Nursery) -> None:
         decoder = FrameDecoder(self._settings.max_frame_bytes)
         while data := await self._stream.receive_some(READ_SIZE):
             self._share.begin()
@@ -107,11 +107,11 @@ class Connection:
                     await self._outbox.wait_room()
                 if not self._share.take():
                     await self._share.renew()
-                self._handle(payload, nursery, releases)
+                self._handle(payload, nursery)
         if not decoder.at_boundary():
             raise ProtocolError("the connection ended inside a frame")
 
-    def _handle(self, payload: bytes, nursery: trio.Nursery, releases: trio.Nursery) -> None:
+    def _handle(self, payload: bytes, nursery: trio.Nursery) -> None:
         try:
             request = decode_request(payload)
         except MalformedRequestError as error:
@@ -124,7 +124,7 @@ class Connection:
             return
         if self._tell is not None:
             self._tell(request)
-        self._dispatcher.dispatch(self.client, request, nursery, releases)
+        self._dispatcher.dispatch(self.client, request, nursery)
 
     async def _send(self) -> None:
         while frames := await self._outbox.take():

@@ -12,11 +12,11 @@ from typing import get_args
 import structlog
 import trio
 
-from lrs_trio.dss.operations import Dss
 from lrs_trio.errors import LrsError, describe
 from lrs_trio.events import EventKind, Events
 from lrs_trio.model import Family, RequestKind, ResourceId, Right
 from lrs_trio.observe.stats import Stats
+from lrs_trio.scheduling.bookkeeper import Bookkeeper
 from lrs_trio.scheduling.client import Client
 from lrs_trio.scheduling.family import FamilyScheduler
 from lrs_trio.scheduling.release import ReleaseRequest
@@ -68,7 +68,7 @@ class Services:
     """
 
     families: Mapping[Family, FamilyScheduler]
-    dss: Dss
+    bookkeeper: Bookkeeper
     events: Events
     stats: Stats
     status: Callable[[], Mapping[str, object]]
@@ -83,6 +83,7 @@ class Dispatcher:
 
     def __init__(self, services: Services, max_requests_per_connection: int) -> None:
         self.accepts_releases = True
+        """Whether there is still somebody to see to them."""
         self._services = services
         self._limit = max_requests_per_connection
         self._configuration = LiveConfiguration(services.families, services.configuration)
@@ -95,8 +96,11 @@ class Dispatcher:
             Status: lambda body: StatusReport(json.dumps(services.status())),
         }
 
-    def dispatch(self, client: Client, request: Request, nursery: trio.Nursery, releases: trio.Nursery) -> None:
-        """Take care of `request`: tasks that end with the client go to `nursery`, release tasks to `releases`."""
+    def dispatch(self, client: Client, request: Request, nursery: trio.Nursery) -> None:
+        """Take care of `request`: tasks that end with the client go to `nursery`.
+
+        What is written is accounted for without its writer: releases go to the bookkeeper.
+        """
         body = request.body
         self._count(body)
         right = needed_right(body)
@@ -107,7 +111,7 @@ class Dispatcher:
         if immediate is not None:
             self._answer_at_once(client, request, immediate)
         elif isinstance(body, Release):
-            self._release(client, request, body, releases)
+            self._release(client, request, body)
         elif isinstance(body, WriteAllocation | ReadAllocation | Format | Notify):
             self._submit(client, request, body, nursery)
         elif isinstance(body, Revoke):
@@ -160,7 +164,7 @@ class Dispatcher:
             return NotifyRequest(client, request, body, self._serial, now)
         return Allocation(client, request, body, self._serial, now, family.settings.sync.thresholds)
 
-    def _release(self, client: Client, request: Request, body: Release, releases: trio.Nursery) -> None:
+    def _release(self, client: Client, request: Request, body: Release) -> None:
         try:
             self._check_accepts_releases()
         except LrsError as error:
@@ -169,9 +173,9 @@ class Dispatcher:
                 client.outbox.respond(Response(request.id, Failed(-(error.errno or errno.EINVAL), body.kind)))
             return
         self._serial += 1
-        release = ReleaseRequest(client, request.id, body, self._services.dss, self._services.events, self._serial)
+        release = ReleaseRequest(client, request.id, body, self._services.events, self._serial)
         if release.begin(self._is_attached, self._keeps_groupings):
-            releases.start_soon(release.run, name=f"release of {client}")
+            self._services.bookkeeper.accept(release)
 
     def _check_accepts_releases(self) -> None:
         if not self.accepts_releases:

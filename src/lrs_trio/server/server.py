@@ -61,14 +61,13 @@ class Server:
     async def run(
         self,
         listener: trio.abc.Listener[Any],
-        releases: trio.Nursery,
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Serve `listener`. Release tasks are started in `releases`, which outlives every connection's reader."""
+        """Serve `listener`."""
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
-                accepting.start_soon(self._accept, listener, connections, releases, name="accepting")
+                accepting.start_soon(self._accept, listener, connections, name="accepting")
                 task_status.started()
                 await self._finishing.wait()
                 accepting.cancel_scope.cancel(reason="the server stops")
@@ -76,9 +75,7 @@ class Server:
             for connection in self._connections:
                 connection.stop()
 
-    async def _accept(
-        self, listener: trio.abc.Listener[Any], connections: trio.Nursery, releases: trio.Nursery
-    ) -> None:
+    async def _accept(self, listener: trio.abc.Listener[Any], connections: trio.Nursery) -> None:
         """Take one connection after the other; between any two of them everybody else gets a turn."""
         async with listener:
             while True:
@@ -87,7 +84,7 @@ class Server:
                 if len(self._connections) < self._settings.max_connections:
                     self._serial += 1
                     connection = self._open(stream, self._serial, credentials)
-                    connections.start_soon(self._run, connection, releases, name=f"reader of {connection.client}")
+                    connections.start_soon(self._run, connection, name=f"reader of {connection.client}")
                     continue
                 log.warning(
                     "connection refused: there are too many",
@@ -96,9 +93,9 @@ class Server:
                 )
                 await trio.aclose_forcefully(stream)
 
-    async def serve(self, stream: trio.abc.Stream, serial: int, releases: trio.Nursery, peer: PeerCredentials) -> None:
+    async def serve(self, stream: trio.abc.Stream, serial: int, peer: PeerCredentials) -> None:
         """Serve one client on any stream until it leaves."""
-        await self._run(self._open(stream, serial, peer), releases)
+        await self._run(self._open(stream, serial, peer))
 
     def _open(self, stream: trio.abc.Stream, serial: int, peer: PeerCredentials) -> Connection:
         outbox = ResponseChannel(self._settings.response_channel)
@@ -107,8 +104,8 @@ class Server:
         self._connections.add(connection)
         return connection
 
-    async def _run(self, connection: Connection, releases: trio.Nursery) -> None:
+    async def _run(self, connection: Connection) -> None:
         try:
-            await connection.run(releases)
+            await connection.run()
         finally:
             self._connections.discard(connection)

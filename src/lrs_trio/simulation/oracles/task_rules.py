@@ -7,8 +7,8 @@ import trio
 from lrs_trio.events import Event
 from lrs_trio.simulation.oracles.device_rules import Report
 
-FIXED = 5
-"""Signals, DSS writer and its watch; the server, what accepts."""
+FIXED = 6
+"""Signals, DSS writer and its watch; the bookkeeper; the server, what accepts."""
 
 PER_FAMILY = 2
 """Its inbox, and placement."""
@@ -22,8 +22,8 @@ PER_CONNECTION = 2
 
 
 def tasks_of(release: Event) -> int:
-    """How many tasks a release may have: its own, and one for each of its media if there are several."""
-    return 1 + (release.count if release.count > 1 else 0)
+    """How many tasks a release may have: its own and one for each of its media, if there are several."""
+    return 1 + release.count if release.count > 1 else 0
 
 
 class TaskRules:
