@@ -347,7 +347,7 @@ MUTATIONS: Final = (
     # Connections.
     Mutation(
         "server/outbox.py",
-        "            if self._awaited and not self.full:\n                self._drained.set()\n",
+        "        if self._awaited and not self.full:\n            self._drained.set()\n",
         "",
         "a reader that waits for room among the responses is never told that there is some",
     ),

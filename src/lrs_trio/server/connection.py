@@ -1,4 +1,4 @@
-"""One connection: a reader task and a sender task around one stream.
+"""One connection: a reader task around one stream, and a sender task while the client does not read its responses.
 
 Whatever a client does, only its own connection may suffer: bytes that are not the protocol, a stream
 that breaks, and responses that nobody reads all end here.
@@ -14,10 +14,12 @@ import trio
 
 from lrs_trio.errors import ProtocolError
 from lrs_trio.events import EventKind, Events
-from lrs_trio.model import RequestKind
+from lrs_trio.model import RequestKind, Right
 from lrs_trio.scheduling.client import Client
+from lrs_trio.server.credentials import PeerCredentials
 from lrs_trio.server.dispatch import Dispatcher
 from lrs_trio.server.outbox import CHUNK, ResponseChannel
+from lrs_trio.server.postman import Postman
 from lrs_trio.server.stream import ClientStream
 from lrs_trio.server.turnstile import Share, Turnstile
 from lrs_trio.settings import ServerSettings
@@ -36,26 +38,31 @@ class Connection:
     def __init__(
         self,
         stream: trio.abc.Stream,
-        client: Client,
-        outbox: ResponseChannel,
+        serial: int,
+        peer: PeerCredentials,
+        rights: frozenset[Right],
         dispatcher: Dispatcher,
         settings: ServerSettings,
         events: Events,
         turnstile: Turnstile,
+        postman: Postman,
     ) -> None:
         if isinstance(stream, trio.SocketStream):
             stream = ClientStream(stream)
-        self.client = client
         self._stream = stream
-        self._outbox = outbox
+        self._outbox = ResponseChannel(settings.response_channel, partial(postman.call, self))
+        self.client = Client(serial, self._outbox, pid=peer.pid, uid=peer.uid, rights=rights)
         self._dispatcher = dispatcher
         self._settings = settings
         self._events = events
         self._share = Share(turnstile)
         self._send_now = stream.send_now if isinstance(stream, ClientStream) else _send_nothing
         self._reading = trio.CancelScope()
-        self._tell = None if events.on_message is None else partial(events.on_message, client.serial)
-        outbox.on_departure = self._tell
+        self._tasks: trio.Nursery | None = None
+        self._sending = False
+        """Whether a task of ours sends, so that the postman need not."""
+        self._tell = None if events.on_message is None else partial(events.on_message, serial)
+        self._outbox.on_departure = self._tell
 
     @property
     def unsent(self) -> int:
@@ -69,11 +76,10 @@ class Connection:
         """Serve the client."""
         self._events.emit(EventKind.CONNECTION_OPENED, client=str(self.client), serial=self.client.serial)
         try:
-            async with self._stream, trio.open_nursery() as nursery:
-                nursery.start_soon(self._send, name=f"sender of {self.client}")
+            async with self._stream, trio.open_nursery() as self._tasks:
                 try:
                     with self._reading:
-                        await self._read(nursery)
+                        await self._read(self._tasks)
                 except ProtocolError as error:
                     # What was asked before in order is still answered, then the connection ends.
                     log.warning("connection closed", client=str(self.client), error=str(error))
@@ -86,6 +92,9 @@ class Connection:
                 finally:
                     self.client.leave()
                     self._outbox.close()
+                    is_sending, self._sending = self._sending, True
+                if not is_sending:
+                    await self._send_slowly(memoryview(self._outbox.take()))
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("connection broken", client=str(self.client))
         except* trio.TooSlowError:
@@ -96,6 +105,8 @@ class Connection:
                 seconds=self._settings.slow_client_s,
             )
         finally:
+            # The nursery knows its task, and the task us: together nobody would forget them soon.
+            self._tasks = None
             self._events.emit(EventKind.CONNECTION_CLOSED, client=str(self.client), serial=self.client.serial)
 
     async def _read(self, nursery: trio.Nursery) -> None:
@@ -126,17 +137,30 @@ class Connection:
             self._tell(request)
         self._dispatcher.dispatch(self.client, request, nursery)
 
-    async def _send(self) -> None:
-        while frames := await self._outbox.take():
-            sent = self._send_now(frames)
-            if sent < len(frames):
-                await self._send_slowly(memoryview(frames)[sent:])
+    def send_some(self) -> bool:
+        """Send a chunk of what is ready; whether there is more. What does not go at once is left to a sender task."""
+        if self._sending or self._tasks is None:
+            return False
+        frames = self._outbox.take()
+        try:
+            sent = self._send_now(frames) if frames else 0
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            # The sender meets with the same, where it ends the connection.
+            sent = 0
+        if sent < len(frames):
+            self._sending = True
+            self._tasks.start_soon(self._send_slowly, memoryview(frames)[sent:], name=f"sender of {self.client}")
+            return False
+        return len(self._outbox) > 0
 
     async def _send_slowly(self, frames: memoryview) -> None:
-        """Send what the client does not read as fast as it comes, for as long as it reads at all."""
-        for start in range(0, len(frames), CHUNK):
-            with trio.fail_after(self._settings.slow_client_s):
-                await self._stream.send_all(frames[start : start + CHUNK])
+        """Send `frames`, and what is ready then, for as long as the client reads at all."""
+        while frames:
+            for start in range(0, len(frames), CHUNK):
+                with trio.fail_after(self._settings.slow_client_s):
+                    await self._stream.send_all(frames[start : start + CHUNK])
+            frames = memoryview(self._outbox.take())
+        self._sending = False
 
 
 def _send_nothing(data: bytes) -> int:

@@ -1,4 +1,4 @@
-"""The response channel of one connection (note 2.2): filled at once, drained by the connection's sender."""
+"""The response channel of one connection (note 2.2): filled at once, taken from when something can be sent."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ class ResponseChannel:
     reports, are unsent, and what can still arrive then is one answer for each request that is outstanding already.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, on_filled: Callable[[], None]) -> None:
+        """Make an empty one; `on_filled` is called with the first response after all have been taken."""
         self.on_departure: Callable[[Response], None] | None = None
         """Is called with each response that leaves, if somebody wants to know."""
         self._capacity = capacity
         self._unsent: deque[Response | Departure] = deque()
         self._reported = 0
         """Characters of the reports since there was nothing unsent."""
-        self._filled = trio.Event()
+        self._on_filled = on_filled
         self._drained = trio.Event()
         self._awaited = False
         """Whether somebody waits for room."""
@@ -58,8 +59,9 @@ class ResponseChannel:
     def close(self) -> None:
         """Accept no more; `take` still hands out what is there."""
         self._closed = True
-        self._filled.set()
         self._drained.set()
+        # Nobody is called any more, and who would have been called can be forgotten with us.
+        self._on_filled = _call_nobody
 
     async def wait_room(self) -> None:
         """Return once the channel is not full any more, or nothing will ever be sent."""
@@ -68,33 +70,32 @@ class ResponseChannel:
             await self._drained.wait()
         self._awaited = False
 
-    async def take(self) -> bytes:
-        """The next frames to send, at least one and about `CHUNK` bytes at most; empty when it is over.
+    def take(self) -> bytes:
+        """The next frames to send, about `CHUNK` bytes at most; empty if there are none.
 
         Taking is the moment at which a response leaves: the grants in it become ongoing here.
         """
-        while True:
-            frames = bytearray()
-            while self._unsent and len(frames) < CHUNK:
-                item = self._unsent.popleft()
-                response = item.depart() if isinstance(item, Departure) else item
-                if response is not None:
-                    if self.on_departure is not None:
-                        self.on_departure(response)
-                    frames += encode_frame(encode_response(response))
-            if not self._unsent:
-                self._reported = 0
-            if self._awaited and not self.full:
-                self._drained.set()
-            if frames:
-                return bytes(frames)
-            while not self._unsent:
-                if self._closed:
-                    return b""
-                self._filled = trio.Event()
-                await self._filled.wait()
+        frames = bytearray()
+        while self._unsent and len(frames) < CHUNK:
+            item = self._unsent.popleft()
+            response = item.depart() if isinstance(item, Departure) else item
+            if response is not None:
+                if self.on_departure is not None:
+                    self.on_departure(response)
+                frames += encode_frame(encode_response(response))
+        if not self._unsent:
+            self._reported = 0
+        if self._awaited and not self.full:
+            self._drained.set()
+        return bytes(frames)
 
     def _put(self, item: Response | Departure) -> None:
-        if not self._closed:
-            self._unsent.append(item)
-            self._filled.set()
+        if self._closed:
+            return
+        self._unsent.append(item)
+        if len(self._unsent) == 1:
+            self._on_filled()
+
+
+def _call_nobody() -> None:
+    return None

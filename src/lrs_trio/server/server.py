@@ -10,12 +10,11 @@ import trio
 
 from lrs_trio.events import Events
 from lrs_trio.ordered import OrderedSet
-from lrs_trio.scheduling.client import Client
 from lrs_trio.server.access import Access
 from lrs_trio.server.connection import Connection
 from lrs_trio.server.credentials import PeerCredentials
 from lrs_trio.server.dispatch import Dispatcher
-from lrs_trio.server.outbox import ResponseChannel
+from lrs_trio.server.postman import Postman
 from lrs_trio.server.turnstile import Turnstile
 from lrs_trio.settings import ServerSettings
 
@@ -36,6 +35,7 @@ class Server:
         credentials: Callable[[Any], PeerCredentials],
         access: Access,
     ) -> None:
+        self.postman = Postman()
         self._settings = settings
         self._dispatcher = dispatcher
         self._events = events
@@ -65,15 +65,18 @@ class Server:
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Serve `listener`."""
-        async with trio.open_nursery() as connections:
-            async with trio.open_nursery() as accepting:
-                accepting.start_soon(self._accept, listener, connections, name="accepting")
-                task_status.started()
-                await self._finishing.wait()
-                accepting.cancel_scope.cancel(reason="the server stops")
-            connections.cancel_scope.deadline = trio.current_time() + FLUSH_SECONDS
-            for connection in self._connections:
-                connection.stop()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.postman.run, name="postman")
+            async with trio.open_nursery() as connections:
+                async with trio.open_nursery() as accepting:
+                    accepting.start_soon(self._accept, listener, connections, name="accepting")
+                    task_status.started()
+                    await self._finishing.wait()
+                    accepting.cancel_scope.cancel(reason="the server stops")
+                connections.cancel_scope.deadline = trio.current_time() + FLUSH_SECONDS
+                for connection in self._connections:
+                    connection.stop()
+            nursery.cancel_scope.cancel(reason="nothing is left to be sent")
 
     async def _accept(self, listener: trio.abc.Listener[Any], connections: trio.Nursery) -> None:
         """Take one connection after the other; between any two of them everybody else gets a turn."""
@@ -98,9 +101,17 @@ class Server:
         await self._run(self._open(stream, serial, peer))
 
     def _open(self, stream: trio.abc.Stream, serial: int, peer: PeerCredentials) -> Connection:
-        outbox = ResponseChannel(self._settings.response_channel)
-        client = Client(serial, outbox, pid=peer.pid, uid=peer.uid, rights=self._access.rights(peer))
-        connection = Connection(stream, client, outbox, self._dispatcher, self._settings, self._events, self._turnstile)
+        connection = Connection(
+            stream,
+            serial,
+            peer,
+            self._access.rights(peer),
+            self._dispatcher,
+            self._settings,
+            self._events,
+            self._turnstile,
+            self.postman,
+        )
         self._connections.add(connection)
         return connection
 

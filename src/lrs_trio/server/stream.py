@@ -7,12 +7,9 @@ needs neither a deadline nor another turn of the loop.
 
 from __future__ import annotations
 
-import errno
 import os
 
 import trio
-
-_BROKEN = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
 
 
 class ClientStream(trio.abc.Stream):
@@ -34,7 +31,7 @@ class ClientStream(trio.abc.Stream):
         except BlockingIOError:
             return 0
         except OSError as error:
-            raise _translated(error) from error
+            raise _broken(error) from error
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._inner.send_all(data)
@@ -50,7 +47,7 @@ class ClientStream(trio.abc.Stream):
             except BlockingIOError:
                 continue
             except OSError as error:
-                raise _translated(error) from error
+                raise _broken(error) from error
 
     async def aclose(self) -> None:
         self._descriptor = -1
@@ -62,7 +59,5 @@ class ClientStream(trio.abc.Stream):
         return self._descriptor
 
 
-def _translated(error: OSError) -> Exception:
-    if error.errno in _BROKEN:
-        return trio.BrokenResourceError(f"the client has gone: {error.strerror}")
-    return error
+def _broken(error: OSError) -> trio.BrokenResourceError:
+    return trio.BrokenResourceError(f"the client cannot be reached any more: {error.strerror}")

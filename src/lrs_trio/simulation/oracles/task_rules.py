@@ -7,8 +7,8 @@ import trio
 from lrs_trio.events import Event
 from lrs_trio.simulation.oracles.device_rules import Report
 
-FIXED = 6
-"""Signals, DSS writer and its watch; the bookkeeper; the server, what accepts."""
+FIXED = 7
+"""Signals, DSS writer and its watch; the bookkeeper; the server, what accepts, and the postman."""
 
 PER_FAMILY = 2
 """Its inbox, and placement."""
@@ -18,7 +18,7 @@ OF_DEVICE = "device "
 """How the name of a device's task begins: there is one for each device."""
 
 PER_CONNECTION = 2
-"""A reader and a sender."""
+"""A reader, and a sender where something does not go at once."""
 
 
 def tasks_of(release: Event) -> int:
