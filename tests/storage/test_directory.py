@@ -16,9 +16,10 @@ import trio.testing
 
 from lrs_trio.errors import LrsError
 from lrs_trio.model import LABEL_LENGTH, Device, Family, FsStatus, FsType, Medium, ResourceId
+from lrs_trio.storage import shared_calls
 from lrs_trio.storage.directory import DirectoryFilesystem, DirectoryStorage
 from lrs_trio.storage.protocols import Content
-from lrs_trio.storage.root import LABEL_FILE
+from lrs_trio.storage.root import LABEL_FILE, Root
 from lrs_trio.storage.shared_sync import SharedSync
 from lrs_trio.storage.space import FullThreshold
 from lrs_trio.storage.syncfs import syncfs
@@ -327,6 +328,39 @@ async def test_a_hanging_disk_holds_up_no_other_device(tmp_path: Path) -> None:
             disk.go_on.release()
     await hanging.close()
     await good.close()
+
+
+async def test_a_path_that_hangs_holds_up_no_other_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(shared_calls, "PATIENCE_S", 0.01)
+    check_in_place, go_on, asked = Root.check_in_place, threading.Event(), threading.Event()
+
+    def check(root: Root) -> None:
+        if go_on.is_set() or not asked.is_set() or not root.path.endswith("b"):
+            check_in_place(root)
+        else:
+            go_on.wait(PATIENCE)
+
+    monkeypatch.setattr(Root, "check_in_place", check)
+    disk, shared = SlowDisk(), SharedSync()
+    slow, stuck, good = filesystem(shared, disk), filesystem(shared), filesystem(shared)
+    for fs, name in ((slow, "a"), (stuck, "b"), (good, "c")):
+        await fs.open(str(tmp_path / name))
+    await stuck.sync()  # from now on it waits for others
+    asked.set()
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(slow.sync)
+            await disk.wait_begun()
+            nursery.start_soon(stuck.sync)
+            await trio.testing.wait_all_tasks_blocked()
+            await good.sync()
+            await good.space()
+            go_on.set()
+            disk.go_on.release()
+    for fs in (slow, stuck, good):
+        await fs.close()
 
 
 async def test_closing_does_not_pull_the_descriptor_from_under_a_call(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import trio
@@ -10,7 +11,8 @@ from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, rule
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from lrs_trio.storage.shared_sync import ErrorEpochs, Member, SharedSync, VolumeSync
+from lrs_trio.storage.shared_calls import SharedCall
+from lrs_trio.storage.shared_sync import ErrorEpochs, Member, SharedSync, Syncfs, VolumeSync
 
 DEVICE = 7
 SECONDS = 1.0
@@ -23,12 +25,14 @@ class Disk:
     log: list[tuple[str, float]] = field(default_factory=list)
     errors: dict[str, OSError] = field(default_factory=dict)
 
-    def syncfs_of(self, name: str) -> Callable[[], Awaitable[None]]:
-        async def syncfs() -> None:
+    def syncfs_of(self, name: str) -> Syncfs:
+        async def syncfs(looks: Sequence[SharedCall[Any]]) -> None:
             self.log.append((name, trio.current_time()))
             await trio.sleep(SECONDS)
             if name in self.errors:
                 raise self.errors[name]
+            for look in looks:
+                look.make()
 
         return syncfs
 
@@ -39,9 +43,11 @@ class Directory:
         self.volume = volume
         self.member = Member()
         self.disk = disk
+        self.seen: list[float] = []
+        self.look = SharedCall(lambda: self.seen.append(trio.current_time()))
 
     async def sync(self) -> None:
-        await self.volume.sync(self.member, self.disk.syncfs_of(self.name))
+        await self.volume.sync(self.member, self.disk.syncfs_of(self.name), self.look)
 
 
 async def directories(names: str, disk: Disk) -> list[Directory]:
@@ -67,6 +73,24 @@ async def test_callers_that_gather_during_a_sync_share_the_next_one(autojump_clo
             nursery.start_soon(other.sync)
     assert [at - start for _, at in disk.log] == [0, SECONDS]
     assert trio.current_time() - start == 2 * SECONDS
+
+
+async def test_whoever_syncs_looks_for_those_it_serves_and_for_nobody_else(autojump_clock: MockClock) -> None:
+    disk = Disk()
+    a, b = await directories("ab", disk)
+    newcomer, other = Directory("n", a.volume, disk), Directory("o", a.volume, disk)
+    start = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.sync)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(b.sync)
+        await wait_all_tasks_blocked()
+        # Nothing is known of these two: they wait for nobody, and nobody looks for them.
+        nursery.start_soon(newcomer.sync)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(other.sync)
+    assert {at - start for at in b.seen} == {SECONDS}
+    assert [directory.look.made for directory in (a, newcomer, other)] == [False] * 3
 
 
 async def test_a_sync_that_started_before_the_call_does_not_serve_it(autojump_clock: MockClock) -> None:

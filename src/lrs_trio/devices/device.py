@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from typing import ClassVar
 
 import structlog
@@ -195,10 +196,10 @@ class DeviceTask(ABC):
 
     def end_grant(self, grant: Grant, *, dirty: bool) -> None:
         """Give up a grant; `dirty` if its client may have written what no release accounts for."""
-        self.used = trio.current_time()
+        self.used = now = trio.current_time()
         if grant in self.state.grants and grant.state is GrantState.ONGOING:
             self._emit_io(EventKind.IO_ENDED, grant)
-        self.state.end(grant, trio.current_time(), dirty=dirty)
+        self.state.end(grant, now, dirty=dirty)
         self.ring()
         self._context.changed()
 
@@ -368,8 +369,11 @@ class DeviceTask(ABC):
         self._rung = trio.Event()
         self._asleep_until = until
         try:
-            with trio.move_on_at(until):
+            if until == inf:
                 await self._rung.wait()
+            else:
+                with trio.move_on_at(until):
+                    await self._rung.wait()
         finally:
             self._asleep_until = None
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import trio
 
@@ -15,6 +15,7 @@ from lrs_trio.errors import LrsError
 from lrs_trio.model import Device, FsStatus, Medium, Space
 from lrs_trio.storage.protocols import Content, DriveIdentity, Unit
 from lrs_trio.storage.root import Root, label_names, label_recorded
+from lrs_trio.storage.shared_calls import SharedCall, call_with
 from lrs_trio.storage.shared_sync import Member, SharedSync, VolumeSync
 from lrs_trio.storage.space import FullThreshold, measured_space, with_full_threshold
 from lrs_trio.storage.syncfs import syncfs
@@ -187,15 +188,19 @@ class DirectoryFilesystem:
             OSError: not all could be written; it fails from now on until the directory is opened again.
         """
         held = self._opened()
+        look = SharedCall(held.root.measure_in_place)
         found: os.statvfs_result | None = None
 
-        async def sync_own() -> None:
+        async def sync_own(others: Sequence[SharedCall[Any]]) -> None:
             nonlocal found
-            found = await self._call(held.root.sync_and_measure)
+            found, have_ended = await call_with(held.root.sync_and_measure, others, self._limiter)
+            if not have_ended:
+                # What hangs in that thread is not ours to wait for.
+                self._limiter = trio.CapacityLimiter(1)
 
-        await held.volume.sync(held.member, sync_own)
+        await held.volume.sync(held.member, sync_own, look)
         if found is None:
-            found = await held.volume.looks.call(held.root.measure_in_place, self._limiter)
+            found = look.result() if look.made else await self._call(held.root.measure_in_place)
         return self._space(found)
 
     async def space(self) -> Space:

@@ -1,12 +1,11 @@
-"""Short calls that may block, of several tasks at once, in one turn of a thread.
+"""A call that may block, and the short ones of others after it, in one turn of a thread.
 
-A change of threads costs as much as ten such calls. What hangs, because its disk does, is not to keep the others
-waiting: who is not answered soon makes its call alone, in a thread of its own.
+A change of threads costs as much as ten such calls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -15,72 +14,62 @@ import trio
 T = TypeVar("T")
 
 PATIENCE_S = 1.0
-"""How long a call waits for those that are made in the same turn."""
+"""How long the calls of others are waited for. Who has no answer then makes its call alone, in a thread of its own."""
 
 
 @dataclass(eq=False, slots=True)
-class _Call(Generic[T]):
+class SharedCall(Generic[T]):
+    """What somebody else may call in its turn of a thread; more than once, then the last one counts."""
+
     function: Callable[[], T]
     made: bool = False
-    results: list[T] = field(default_factory=list)
+    _results: list[T] = field(default_factory=list)
     """The one result, unless there is an error."""
-    error: OSError | None = None
-    answered: trio.Event = field(default_factory=trio.Event)
+    _error: OSError | None = None
 
     def make(self) -> None:
         try:
-            self.results.append(self.function())
+            self._results = [self.function()]
+            self._error = None
         except OSError as error:
-            self.error = error
+            self._error = error
         self.made = True
 
     def result(self) -> T:
-        if self.error is not None:
-            raise self.error
-        return self.results[0]
-
-
-class SharedCalls:
-    """Those who call while nobody is being answered share a turn; while one is under way, everybody is alone."""
-
-    def __init__(self) -> None:
-        self._limiter = trio.CapacityLimiter(1)
-        self._gathering: list[_Call[Any]] | None = None
-
-    async def call(self, function: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
-        """The result of `function`; `limiter` is for the case that it has to be called alone.
-
-        A call that is given up goes on by itself, in its thread.
+        """What the last call has returned; it has been `made`.
 
         Raises:
-            OSError: `function` raised it.
+            OSError: the function raised it.
         """
-        call = _Call(function)
-        if self._gathering is not None:
-            self._gathering.append(call)
-            # Whoever makes the turn says so in any case, after `PATIENCE_S` at the latest.
-            await call.answered.wait()
-        elif self._limiter.available_tokens:
-            await self._make_turn(call)
-        if not call.made:
-            return await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=limiter)
-        return call.result()
-
-    async def _make_turn(self, first: _Call[Any]) -> None:
-        """Let those who are about to call join `first`, then make all the calls."""
-        calls = self._gathering = [first]
-        try:
-            try:
-                await trio.lowlevel.checkpoint()
-            finally:
-                self._gathering = None
-            with trio.move_on_after(PATIENCE_S):
-                await trio.to_thread.run_sync(_make, tuple(calls), abandon_on_cancel=True, limiter=self._limiter)
-        finally:
-            for call in calls:
-                call.answered.set()
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
 
 
-def _make(calls: Iterable[_Call[Any]]) -> None:
-    for call in calls:
-        call.make()
+async def call_with(
+    call: Callable[[], T], others: Sequence[SharedCall[Any]], limiter: trio.CapacityLimiter
+) -> tuple[T, bool]:
+    """The result of `call`, and whether the calls of `others`, which are made after it, have ended by now.
+
+    Whoever gives up, or has waited long enough for `others`, leaves the thread to itself; it keeps the token.
+
+    Raises:
+        OSError: `call` raised it; then no others are called.
+    """
+    if not others:
+        return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter), True
+    results: list[T] = []
+    patience, token = trio.CancelScope(), trio.lowlevel.current_trio_token()
+
+    def begin_others() -> None:
+        patience.deadline = trio.current_time() + PATIENCE_S
+
+    def turn() -> None:
+        results.append(call())
+        token.run_sync_soon(begin_others)
+        for other in others:
+            other.make()
+
+    with patience:
+        await trio.to_thread.run_sync(turn, abandon_on_cancel=True, limiter=limiter)
+    return results[0], not patience.cancelled_caught

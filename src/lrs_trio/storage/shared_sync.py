@@ -8,12 +8,13 @@ is therefore served by another one's syncfs only where that proves that its own 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import trio
 
-from lrs_trio.storage.shared_calls import SharedCalls
+from lrs_trio.storage.shared_calls import SharedCall
 
 
 @dataclass(eq=False, slots=True)
@@ -56,9 +57,14 @@ class ErrorEpochs:
         return member.proven == self.current
 
 
+Syncfs = Callable[[Sequence[SharedCall[Any]]], Awaitable[None]]
+"""Syncs, and may then make the calls that it is given, in the same turn of a thread."""
+
+
 @dataclass(eq=False, slots=True)
 class _Call:
     member: Member
+    look: SharedCall[Any] | None
     served: bool = False
 
 
@@ -68,24 +74,22 @@ class VolumeSync:
 
     members: int = 0
     epochs: ErrorEpochs = field(default_factory=ErrorEpochs)
-    looks: SharedCalls = field(default_factory=SharedCalls)
-    """For those that have been synced together and have to look at their directories."""
     _calls: dict[_Call, None] = field(default_factory=dict)
     _running: int = 0
     _ended: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
 
-    async def sync(self, member: Member, syncfs: Callable[[], Awaitable[None]]) -> None:
+    async def sync(self, member: Member, syncfs: Syncfs, look: SharedCall[Any] | None = None) -> None:
         """Return when what `member`'s directory held at the time of the call is durable.
 
         Either `syncfs` is called in the caller's own task, or another caller's that starts from now on
-        stands for it. While one runs, callers gather for the next. If the one they count on fails or is
-        cancelled they go on without it, so that nobody gets an error that its own descriptor has not
-        reported, and nobody waits for a task that has gone.
+        stands for it, and may `look` along. While one runs, callers gather for the next. If the one they
+        count on fails or is cancelled they go on without it, so that nobody gets an error that its own
+        descriptor has not reported, and nobody waits for a task that has gone.
 
         Raises:
             OSError: `syncfs` raised it.
         """
-        call = _Call(member)
+        call = _Call(member, look)
         self._calls[call] = None
         try:
             while not call.served:
@@ -96,12 +100,14 @@ class VolumeSync:
         finally:
             del self._calls[call]
 
-    async def _run(self, call: _Call, syncfs: Callable[[], Awaitable[None]]) -> None:
+    async def _run(self, call: _Call, syncfs: Syncfs) -> None:
         waiting = tuple(self._calls)
         began = self.epochs.begin(call.member)
+        # Nothing is known of the caller itself now.
+        looks = [other.look for other in waiting if other.look is not None and self.epochs.knows(other.member)]
         self._running += 1
         try:
-            await syncfs()
+            await syncfs(looks)
         except OSError:
             self.epochs.failed()
             raise

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import trio
 
@@ -19,6 +20,7 @@ from lrs_trio.simulation.world import Process, World
 from lrs_trio.storage.directory import DirectoryLibrary
 from lrs_trio.storage.protocols import DriveIdentity, Unit
 from lrs_trio.storage.root import label_names, label_recorded
+from lrs_trio.storage.shared_calls import SharedCall
 from lrs_trio.storage.shared_sync import Member, SharedSync, VolumeSync
 from lrs_trio.storage.space import FullThreshold, with_full_threshold
 
@@ -326,7 +328,7 @@ class _Filesystem:
         held = self._opened()
         found: Space | None = None
 
-        async def sync_own() -> None:
+        async def sync_own(others: Sequence[SharedCall[Any]]) -> None:
             nonlocal found
             await self._sync_own(held)
             found = await self._measure()
