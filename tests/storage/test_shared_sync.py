@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -188,6 +189,53 @@ async def test_a_cancelled_follower_leaves_the_others_alone(autojump_clock: Mock
             await b.sync()
     assert scope.cancelled_caught
     assert [name for name, _ in disk.log] == ["a", "c"]
+
+
+async def test_who_is_woken_to_go_on_and_goes_away_hands_over(autojump_clock: MockClock) -> None:
+    disk = Disk()
+    a, b, c = await directories("abc", disk)
+    scope = trio.CancelScope()
+    done: dict[str, float] = {}
+    start = trio.current_time()
+
+    async def sync(directory: Directory) -> None:
+        await directory.sync()
+        done[directory.name] = trio.current_time() - start
+
+    async def give_up() -> None:
+        with scope:
+            await b.sync()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sync, a)
+        await wait_all_tasks_blocked()
+        # b is the first that waits: when a has been synced it is woken, and at the same moment it gives up.
+        nursery.start_soon(give_up)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(sync, c)
+        scope.deadline = start + SECONDS
+    assert done == {"a": SECONDS, "c": 2 * SECONDS}
+
+
+async def test_those_who_came_during_a_sync_sleep_until_one_of_them_has_synced(autojump_clock: MockClock) -> None:
+    disk = Disk()
+    a, *others = await directories("abcdefgh", disk)
+    steps: Counter[str] = Counter()
+
+    class Steps(trio.abc.Instrument):
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            steps[task.name] += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.sync)
+        await wait_all_tasks_blocked()
+        for directory in others:
+            nursery.start_soon(directory.sync, name=directory.name)
+        await wait_all_tasks_blocked()
+        trio.lowlevel.add_instrument(counting := Steps())
+    trio.lowlevel.remove_instrument(counting)
+    # Who syncs is woken for it, and when it has; all others only then.
+    assert sorted(steps[directory.name] for directory in others) == [1] * 6 + [2]
 
 
 async def test_a_leader_that_gave_up_is_not_served_before_a_success_of_its_own(autojump_clock: MockClock) -> None:

@@ -66,6 +66,7 @@ class _Call:
     member: Member
     look: SharedCall[Any] | None
     served: bool = False
+    woken: trio.Event = field(default_factory=trio.Event)
 
 
 @dataclass(slots=True)
@@ -76,7 +77,6 @@ class VolumeSync:
     epochs: ErrorEpochs = field(default_factory=ErrorEpochs)
     _calls: dict[_Call, None] = field(default_factory=dict)
     _running: int = 0
-    _ended: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
 
     async def sync(self, member: Member, syncfs: Syncfs, look: SharedCall[Any] | None = None) -> None:
         """Return when what `member`'s directory held at the time of the call is durable.
@@ -94,11 +94,15 @@ class VolumeSync:
         try:
             while not call.served:
                 if self._running and self.epochs.knows(member):
-                    await self._ended.park()
+                    call.woken = trio.Event()
+                    await call.woken.wait()
                 else:
                     await self._run(call, syncfs)
         finally:
             del self._calls[call]
+            if not call.served:
+                # It may have been the one that was woken to go on.
+                self._go_on()
 
     async def _run(self, call: _Call, syncfs: Syncfs) -> None:
         waiting = tuple(self._calls)
@@ -118,7 +122,17 @@ class VolumeSync:
                 other.served = other.served or self.epochs.knows(other.member)
         finally:
             self._running -= 1
-            self._ended.unpark_all()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Wake those who are served, those who can count on nobody else, and, if nobody syncs, one of the others."""
+        somebody_syncs = self._running > 0
+        for call in self._calls:
+            if call.served or not self.epochs.knows(call.member):
+                call.woken.set()
+            elif not somebody_syncs:
+                somebody_syncs = True
+                call.woken.set()
 
 
 class SharedSync:
