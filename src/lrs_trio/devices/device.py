@@ -207,7 +207,9 @@ class DeviceTask(ABC):
         if grant in self.state.grants and GrantState.ONGOING in (grant.state, state):
             self._emit_io(EventKind.IO_BEGUN if state is GrantState.ONGOING else EventKind.IO_ENDED, grant)
         self.state.move(grant, state, trio.current_time())
-        self.ring()
+        # I/O that begins gives the task nothing to do, unless it counts for how long the drive streams.
+        if state is not GrantState.ONGOING or self.state.streaming is not None:
+            self.ring()
 
     def add_release(self, sub_request: SubRequest, *, at_once: bool) -> None:
         """Let one medium of a release wait for the next sync (note 2.5b)."""

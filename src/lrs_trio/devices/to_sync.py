@@ -143,7 +143,8 @@ class ToSyncSet:
 
     def deadline(self) -> float:
         """When the next sync is due: -inf for at once, +inf for never (notes 2.5c, 3.0 to 3.2, 4.5)."""
-        since = self.since
+        # Asked for whenever anything changes, and mostly there is nothing.
+        since = self.since if self.pending else None
         if since is None:
             return inf
         if self._forced or len(self._arrivals) >= self.thresholds.requests or self.size >= self.thresholds.size:
