@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from math import inf
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -58,8 +59,8 @@ def grant(state: DeviceState, kind: RequestKind = RequestKind.WRITE, size: int =
     return Grant(OnDevice(state), MEDIUM.id, kind, Holder(), size, volume=state.volume)  # type: ignore[arg-type]
 
 
-def planned(state: DeviceState, to: GrantState = GrantState.PLANNED, **more: int) -> Grant:
-    made = grant(state, **more)  # type: ignore[arg-type]
+def planned(state: DeviceState, to: GrantState = GrantState.PLANNED, **more: Any) -> Grant:
+    made = grant(state, **more)
     state.plan(made, MEDIUM, 0.0)
     if to is not GrantState.PLANNED:
         state.scheduled.pop()
@@ -587,6 +588,16 @@ def test_a_partial_release_is_nobodys_company() -> None:
     assert state.sync_cause(0.0) is Cause.ALONE
 
 
+@pytest.mark.parametrize("sync_while_io", [True, False])
+def test_a_reader_is_company_only_where_a_sync_excludes_io(sync_while_io: bool) -> None:
+    state = make_adaptive(sync_while_io=sync_while_io)
+    reader = planned(state, GrantState.ONGOING, kind=RequestKind.READ)
+    released(state)
+    assert state.sync_cause(0.0) is (Cause.ALONE if sync_while_io else None)
+    state.end(reader, 1.0, dirty=False)
+    assert state.sync_cause(1.0) is Cause.ALONE
+
+
 def test_dirt_that_nobody_waits_for_can_wait_for_company() -> None:
     state = make_adaptive()
     state.to_sync.mark_dirty(0.0)
@@ -896,7 +907,8 @@ class AnyOrderAdaptive(AnyOrder):
         self.state.pass_over()
 
     def early(self) -> bool:
-        company = self.grants(GrantState.PLANNED, GrantState.READY, GrantState.ONGOING)
+        live = self.grants(GrantState.PLANNED, GrantState.READY, GrantState.ONGOING)
+        company = [grant for grant in live if grant.kind is RequestKind.WRITE or not self.state.sync_while_io]
         decided = not self.coming or self.state.passed_over
         return len(self.state.to_sync) > 0 and not company and decided
 

@@ -72,6 +72,24 @@ async def test_who_does_io_there_is_waited_for(autojump_clock: MockClock) -> Non
 
 async def test_who_ends_without_a_sync_is_waited_for_no_longer(autojump_clock: MockClock) -> None:
     async with house_of(A, settings=family_settings(adaptive=True, **PATIENT)) as house:
+        writer, other = house.connect(), house.connect()
+        for client in (writer, other):
+            client.write(100)
+            await client.granted()
+        writer.release(back(A, 100))
+        await trio.sleep(10)
+        assert len(writer.bodies) == 1
+        other.release(back(A, to_sync=False))
+        assert await writer.answer(2) == released(A)
+        assert trio.current_time() == 10
+
+
+@pytest.mark.parametrize("sync_while_io", [True, False])
+async def test_a_reader_is_company_only_where_the_sync_has_to_wait_for_it(
+    autojump_clock: MockClock, sync_while_io: bool
+) -> None:
+    rules = family_settings(adaptive=True, sync_while_io=sync_while_io, **PATIENT)
+    async with house_of(A, settings=rules) as house:
         writer, reader = house.connect(), house.connect()
         writer.write(100)
         await writer.granted()
@@ -79,7 +97,7 @@ async def test_who_ends_without_a_sync_is_waited_for_no_longer(autojump_clock: M
         assert isinstance(await reader.answer(1), ReadGranted)
         writer.release(back(A, 100))
         await trio.sleep(10)
-        assert len(writer.bodies) == 1
+        assert len(writer.bodies) == (2 if sync_while_io else 1)
         reader.leave()
         assert await writer.answer(2) == released(A)
         assert trio.current_time() == 10

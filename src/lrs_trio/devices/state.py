@@ -142,6 +142,8 @@ class DeviceState:
     streaming: Streaming | None = None
     """Whether a group has grown enough; ``None`` where only the thresholds say so."""
     _counts: dict[GrantState, int] = field(default_factory=lambda: dict.fromkeys(GrantState, 0))
+    _writes: int = 0
+    """The grants for writing that are in no partial release."""
 
     @property
     def status(self) -> DeviceStatus:
@@ -246,7 +248,7 @@ class DeviceState:
         """Bring a live grant to another live state; one that has ended meanwhile stays ended."""
         if grant not in self.grants:
             return
-        self._counts[grant.state] -= 1
+        self._exit(grant)
         self._enter(grant, state, now)
         self._measure_io(now)
 
@@ -258,7 +260,7 @@ class DeviceState:
         if grant not in self.grants:
             return
         self.grants.discard(grant)
-        self._counts[grant.state] -= 1
+        self._exit(grant)
         self._measure_io(now)
         if grant.state is GrantState.PLANNED:
             self.scheduled = deque(a for a in self.scheduled if not (isinstance(a, Prepare) and a.grant is grant))
@@ -361,8 +363,11 @@ class DeviceState:
 
     @property
     def _has_company(self) -> bool:
-        """Whether any grant may end in a release. One in a partial release waits for a sync, and joins none before."""
-        return len(self.grants) > self.reserved
+        """Whether any grant may end in a release that joins. One in a partial release waits for a sync itself.
+
+        Reads end without a sync. They are waited for all the same where a sync and I/O exclude each other.
+        """
+        return self._writes > 0 if self.sync_while_io else len(self.grants) > self.reserved
 
     def _measure_io(self, now: float) -> None:
         if self.streaming is not None:
@@ -372,3 +377,13 @@ class DeviceState:
         self._counts[state] += 1
         grant.state = state
         grant.since = now
+        self._writes += _may_join(grant)
+
+    def _exit(self, grant: Grant) -> None:
+        self._counts[grant.state] -= 1
+        self._writes -= _may_join(grant)
+
+
+def _may_join(grant: Grant) -> bool:
+    """Whether `grant` may end in a release that waits for a sync, and not after one that it waits for already."""
+    return grant.kind is RequestKind.WRITE and grant.state is not GrantState.RESERVED

@@ -9,6 +9,7 @@ from lrs_trio.devices.device import DeviceTask
 from lrs_trio.devices.grant import GrantState
 from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.devices.state import DeviceState, Prepare
+from lrs_trio.model import RequestKind
 from lrs_trio.scheduling.attached import AttachedSupply
 from lrs_trio.scheduling.family import FamilyScheduler
 from lrs_trio.scheduling.placement import Placed, Waits
@@ -96,7 +97,10 @@ def _is_early(family: FamilyScheduler, state: DeviceState, now: float) -> bool:
         return False
     if streaming is not None and now >= streaming.deadline(pending.extents):
         return True
-    company = any(grant.state is not GrantState.RESERVED for grant in state.grants)
+    company = any(
+        grant.state is not GrantState.RESERVED and (grant.kind is RequestKind.WRITE or not state.sync_while_io)
+        for grant in state.grants
+    )
     return state.adaptive and not company and not family.undecided
 
 
