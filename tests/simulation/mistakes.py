@@ -24,8 +24,8 @@ MUTATIONS: Final = (
     # The device task.
     Mutation(
         "devices/device.py",
-        "        self.state.end(grant, trio.current_time(), dirty=dirty)\n        self.ring()",
-        "        self.state.end(grant, trio.current_time(), dirty=dirty)",
+        "        self.state.end(grant, now, dirty=dirty)\n        self.ring()",
+        "        self.state.end(grant, now, dirty=dirty)",
         "a grant ends, and its device is not told to look again",
     ),
     Mutation(
@@ -91,7 +91,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "devices/state.py",
-        "        self._counts[grant.state] -= 1\n        self._enter(grant, state, now)",
+        "        self._exit(grant)\n        self._enter(grant, state, now)",
         "        self._enter(grant, state, now)",
         "a grant that goes on is counted twice",
     ),
