@@ -49,6 +49,24 @@ def test_without_listeners_not_even_the_clock_is_read() -> None:
     assert next(clock) == 1.0
 
 
+def test_who_counts_is_told_first_and_without_an_event() -> None:
+    clock = ticking()
+    events = Events(lambda: next(clock))
+    told: list[object] = []
+    stop = events.count({EventKind.SYNC_FINISHED: lambda *figures: told.append(figures)})
+    assert events.wants(EventKind.SYNC_FINISHED)
+    assert not events.wants(EventKind.SYNC_STARTED)
+    events.emit(EventKind.SYNC_FINISHED, family="dir", device="h:/d", medium="/d", request="X", size=-7, count=2)
+    events.emit(EventKind.SYNC_STARTED, family="dir")
+    assert next(clock) == 1.0
+    events.subscribe(told.append)
+    events.emit(EventKind.SYNC_FINISHED)
+    assert told == [("dir", "h:/d", "X", -7, 2), ("", "", "", 0, 0), Event(2.0, EventKind.SYNC_FINISHED)]
+    stop()
+    events.emit(EventKind.SYNC_FINISHED)
+    assert told[3:] == [Event(3.0, EventKind.SYNC_FINISHED)]
+
+
 def test_a_subscription_ends_alone() -> None:
     events = Events(lambda: 0.0)
     seen: list[Event] = []

@@ -7,7 +7,7 @@ must not raise, and must not change the state of what they watch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 
 from lrs_trio.record import record
@@ -113,8 +113,15 @@ class Event:
     serial: int = 0
 
 
+Tally = Callable[[str, str, str, int, int], None]
+"""Counts one event: is called with its `family`, `device`, `request`, `size` and `count`."""
+
+
 class Events:
     """Hands every event to all who subscribed to its kind, in the order of their subscription.
+
+    Whoever only counts is told before them, and without an event: in a daemon that nobody watches, that is all there
+    is to do.
 
     `now` gives the time of an event, in seconds; the daemon passes its only clock. `on_message` is for a recorder,
     and set before the first connection comes: it is called with the number of a connection and each message of it,
@@ -124,11 +131,23 @@ class Events:
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
         self.on_message: Callable[[int, object], None] | None = None
+        self._tallies: dict[EventKind, tuple[Tally, ...]] = dict.fromkeys(EventKind, ())
         self._subscribers: dict[EventKind, tuple[Callable[[Event], None], ...]] = dict.fromkeys(EventKind, ())
 
     def wants(self, kind: EventKind) -> bool:
         """Whether anybody listens to `kind`: where an event costs something to describe, it is asked first."""
-        return bool(self._subscribers[kind])
+        return bool(self._tallies[kind] or self._subscribers[kind])
+
+    def count(self, tallies: Mapping[EventKind, Tally]) -> Callable[[], None]:
+        """Call each of `tallies` for every event of its kind from now on; returns what ends that."""
+        for kind, tally in tallies.items():
+            self._tallies[kind] += (tally,)
+
+        def stop() -> None:
+            for kind, tally in tallies.items():
+                self._tallies[kind] = tuple(kept for kept in self._tallies[kind] if kept is not tally)
+
+        return stop
 
     def subscribe(
         self, callback: Callable[[Event], None], kinds: Collection[EventKind] = tuple(EventKind)
@@ -163,7 +182,9 @@ class Events:
         detail: str = "",
         serial: int = 0,
     ) -> None:
-        """Tell the subscribers that `kind` has happened now."""
+        """Tell those who count, and the subscribers, that `kind` has happened now."""
+        for tally in self._tallies[kind]:
+            tally(family, device, request, size, count)
         subscribers = self._subscribers[kind]
         if not subscribers:
             return

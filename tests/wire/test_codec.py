@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,8 +9,25 @@ from hypothesis import strategies as st
 
 from lrs_trio.errors import ProtocolError
 from lrs_trio.model import Family, RequestKind, ResourceId
-from lrs_trio.wire.codec import MalformedRequestError, decode_request, decode_response, encode_request, encode_response
-from lrs_trio.wire.messages import Ping, ReadAllocation, Release, ReleasedMedium, Request, Response, WriteAllocation
+from lrs_trio.wire.codec import (
+    LONGEST_KEPT,
+    MalformedRequestError,
+    decode_request,
+    decode_response,
+    encode_request,
+    encode_response,
+)
+from lrs_trio.wire.messages import (
+    Ping,
+    ReadAllocation,
+    Release,
+    ReleasedMedium,
+    Request,
+    Response,
+    ResponseBody,
+    WriteAllocation,
+    WriteGranted,
+)
 from tests.wire.strategies import requests, responses
 
 MEDIUM = ResourceId(Family.DIR, "/a", "legacy")
@@ -99,12 +117,72 @@ def test_malformed_request_can_be_answered_with_its_id(bytes_: bytes, kind: Requ
     assert (caught.value.request_id, caught.value.kind) == (42, kind)
 
 
-@pytest.mark.parametrize("missing", range(1, 6))
-def test_release_of_a_medium_needs_all_its_parts(missing: int) -> None:
+@pytest.mark.parametrize(
+    ("missing", "name"), [(1, "medium"), (2, "rc"), (3, "size_written"), (4, "extents_written"), (5, "to_sync")]
+)
+def test_release_of_a_medium_needs_all_its_parts(missing: int, name: str) -> None:
     fields = {1: part(1, resource()), **{n: number(n, 0) for n in range(2, 6)}}
     del fields[missing]
-    with pytest.raises(MalformedRequestError):
+    with pytest.raises(MalformedRequestError, match=rf"^release: {name} is missing or unknown$"):
         decode_request(ID + part(6, part(1, b"".join(fields.values())) + number(2, 0) + number(3, 3)))
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        pytest.param(part(4, number(3, 0) + number(5, 0)), "write: family", id="write"),
+        pytest.param(part(4, number(2, 1) + number(5, 0)), "write: prevent_duplicate", id="write of copies"),
+        pytest.param(part(4, number(2, 1) + number(3, 0)), "write: no_split", id="write in one piece"),
+        pytest.param(
+            part(4, part(1, number(3, 0)) + number(2, 1) + number(3, 0) + number(5, 0)), "write: size", id="size"
+        ),
+        pytest.param(
+            part(4, part(1, number(1, 0)) + number(2, 1) + number(3, 0) + number(5, 0)),
+            "write: empty_medium",
+            id="empty",
+        ),
+        pytest.param(part(5, number(3, 0)), "read: n_required", id="read"),
+        pytest.param(part(5, number(1, 1) + part(2, resource(family=9)) + number(3, 0)), "read: family", id="family"),
+        pytest.param(part(5, number(1, 1) + part(2, number(1, 1)) + number(3, 0)), "read: name", id="name"),
+        pytest.param(part(6, number(3, 3)), "release: partial", id="release"),
+        pytest.param(part(6, part(1, b"") + number(2, 0)), "release: kind", id="what is missing outside goes first"),
+        pytest.param(part(6, part(1, part(1, b"")) + number(2, 0) + number(3, 3)), "release: rc", id="and so inside"),
+    ],
+)
+def test_the_first_part_that_is_missing_is_named(body: bytes, name: str) -> None:
+    with pytest.raises(MalformedRequestError, match=rf"^{name} is missing or unknown$"):
+        decode_request(ID + body)
+
+
+@pytest.mark.parametrize(("bodies", "what"), [((9, 12), "ping and stat"), ((), "nothing that this daemon knows")])
+def test_a_request_without_its_one_body_is_told_what_it_asks_for(bodies: tuple[int, ...], what: str) -> None:
+    parts = {9: number(9, 0), 12: part(12, b"")}
+    with pytest.raises(MalformedRequestError, match=rf"^the request asks for {what}$") as caught:
+        decode_request(ID + number(2, 1) + number(3, 1) + b"".join(parts[body] for body in bodies))
+    assert caught.value.kind is None
+
+
+def test_a_name_that_is_too_long_to_be_kept_is_a_name() -> None:
+    medium = ResourceId(Family.TAPE, "n" * LONGEST_KEPT, "legacy")
+    body = ReadAllocation(1, (medium,))
+    assert decode_request(encode_request(Request(1, body))).body == body
+
+
+@given(st.lists(st.tuples(responses, st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)), max_size=4))
+def test_answers_that_differ_only_in_numbers_stay_apart(drawn: list[tuple[Response, int, int]]) -> None:
+    """One after the other, and again: nothing of one shows in another."""
+    told = [
+        Response(number_, _with_room(response.body, room) if turn else response.body)
+        for response, number_, room in drawn
+        for turn in range(3)
+    ]
+    assert [decode_response(encode_response(response)) for response in told] == told
+
+
+def _with_room(body: ResponseBody, room: int) -> ResponseBody:
+    if not isinstance(body, WriteGranted):
+        return body
+    return replace(body, media=tuple(replace(medium, avail_size=room) for medium in body.media))
 
 
 def test_two_bodies_contradict_each_other() -> None:

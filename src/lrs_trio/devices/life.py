@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 
-class DeviceStatus(Enum):
+class DeviceStatus(StrEnum):
     """What a device is doing, as shown to people.
 
     A drive goes through all of it; a directory, whose medium never leaves it, is loaded or mounted from its

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from lrs_trio.events import Event, EventKind, Events
+from lrs_trio.events import EventKind, Events, Tally
 from lrs_trio.observe.stats import Counter, Stats
 
 REQUESTS = ("READ", "WRITE", "FORMAT", "RELEASE", "NOTIFY", "PING", "MONITOR", "CONFIGURE", "STAT")
@@ -49,7 +50,6 @@ COUNTED = {
     EventKind.SYNC_REQUESTED: ("requested_sync",),
     EventKind.SYNC_STARTED: ("effective_sync",),
     EventKind.SYNC_FAILED: ("sync_errors",),
-    EventKind.SYNC_FINISHED: (),
     EventKind.DEVICE_ADDED: (),
 }
 """What of a device counts one more at each event. An attempt counts however it ends."""
@@ -70,8 +70,7 @@ def follow_events(stats: Stats, events: Events, to_sync: Callable[[str, str], To
     A device's metrics appear with its first event and vanish when it is removed. `to_sync` is asked,
     only when the figures are shown, what waits on the device of that family label and that name.
     """
-    counting = _Counting(stats, to_sync)
-    return events.subscribe(counting.note, counting.kinds)
+    return events.count(_Counting(stats, to_sync).tallies)
 
 
 class _Counting:
@@ -92,51 +91,49 @@ class _Counting:
         self._requests |= {name: stats.counter("req", "count", {"request": name}) for name in OWN_REQUESTS}
         self._protocol_errors = stats.counter("conn", "protocol_errors")
 
-        self._counted_by: dict[EventKind, Callable[[Event], None]] = {
+        self.tallies: dict[EventKind, Tally] = {
             EventKind.REQUEST_RECEIVED: self._note_request,
             EventKind.RELEASE_TO_SYNC: self._note_to_sync,
             EventKind.RELEASE_NO_SYNC: self._note_no_sync,
-            EventKind.PROTOCOL_ERROR: lambda event: self._protocol_errors.add(),
+            EventKind.PROTOCOL_ERROR: self._note_protocol_error,
             EventKind.DEVICE_REMOVED: self._forget_device,
-            **dict.fromkeys(COUNTED, self._note_device),
+            **{kind: partial(self._note_device, names) for kind, names in COUNTED.items()},
+            EventKind.SYNC_FINISHED: self._note_synced,
         }
+        """What to do at the events that change a counter."""
 
-    @property
-    def kinds(self) -> Collection[EventKind]:
-        """The kinds of events that change a counter."""
-        return self._counted_by.keys()
+    def _note_request(self, family: str, device: str, request: str, size: int, count: int) -> None:
+        self._requests[request].add()
+        if request in self._media_requested:
+            self._media_requested[request].add(count)
 
-    def note(self, event: Event) -> None:
-        """Count `event`, which is of one of `kinds`."""
-        self._counted_by[event.kind](event)
-
-    def _note_request(self, event: Event) -> None:
-        self._requests[event.request].add()
-        if event.request in self._media_requested:
-            self._media_requested[event.request].add(event.count)
-
-    def _note_to_sync(self, event: Event) -> None:
+    def _note_to_sync(self, family: str, device: str, request: str, size: int, count: int) -> None:
         self._to_sync_media.add()
-        self._to_sync_size.add(event.size)
-        self._to_sync_extents.add(event.count)
+        self._to_sync_size.add(size)
+        self._to_sync_extents.add(count)
 
-    def _note_no_sync(self, event: Event) -> None:
+    def _note_no_sync(self, family: str, device: str, request: str, size: int, count: int) -> None:
         self._no_sync_media.add()
-        self._no_sync_size.add(event.size)
+        self._no_sync_size.add(size)
 
-    def _forget_device(self, event: Event) -> None:
-        if self._devices.pop((event.family, event.device), None) is not None:
-            self._stats.unregister("dev", {"family": event.family, "device": event.device})
+    def _note_protocol_error(self, family: str, device: str, request: str, size: int, count: int) -> None:
+        self._protocol_errors.add()
 
-    def _note_device(self, event: Event) -> None:
-        counters = self._devices.get((event.family, event.device))
-        if counters is None:
-            counters = self._devices[event.family, event.device] = self._register(event.family, event.device)
-        for name in COUNTED[event.kind]:
+    def _forget_device(self, family: str, device: str, request: str, size: int, count: int) -> None:
+        if self._devices.pop((family, device), None) is not None:
+            self._stats.unregister("dev", {"family": family, "device": device})
+
+    def _note_device(
+        self, names: tuple[str, ...], family: str, device: str, request: str, size: int, count: int
+    ) -> None:
+        counters = self._devices.get((family, device)) or self._register(family, device)
+        for name in names:
             counters[name].add()
-        if event.kind is EventKind.SYNC_FINISHED:
-            counters["total_tosync_size"].add(event.size)
-            counters["total_tosync_extents"].add(event.count)
+
+    def _note_synced(self, family: str, device: str, request: str, size: int, count: int) -> None:
+        counters = self._devices.get((family, device)) or self._register(family, device)
+        counters["total_tosync_size"].add(size)
+        counters["total_tosync_extents"].add(count)
 
     def _register(self, family: str, device: str) -> dict[str, Counter]:
         tags = {"family": family, "device": device}
@@ -145,7 +142,7 @@ class _Counting:
             "tosync_size": lambda: self._to_sync(family, device).size,
             "tosync_extents": lambda: self._to_sync(family, device).extents,
         }
-        counters: dict[str, Counter] = {}
+        counters = self._devices[family, device] = {}
         for name in DEVICE_METRICS:
             if name in asked:
                 self._stats.computed("dev", name, asked[name], tags)

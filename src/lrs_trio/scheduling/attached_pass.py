@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 
 from lrs_trio.model import RequestKind, ResourceId
 from lrs_trio.scheduling.client import Client
 from lrs_trio.scheduling.offers import KeptOffers, View
-from lrs_trio.scheduling.piles import Wish
 from lrs_trio.scheduling.placement import (
     Never,
     Offer,
@@ -270,6 +270,9 @@ class AttachedPass:
         self, wanted: Sequence[WriteMedium], views: Sequence[View], excluded: _Excluded
     ) -> tuple[OfferTake, ...] | None:
         """The best for one medium after the other; ``None`` if it takes more than that to find out what there is."""
+        if len(wanted) == 1:
+            offer = self._best(views[0], wanted[0].size, (), excluded)
+            return None if offer is None else (OfferTake(offer, wanted[0].size),)
         takes: list[OfferTake] = []
         left: dict[VolumeOffer, int] = {}
         for medium, view in zip(wanted, views, strict=True):
@@ -287,14 +290,15 @@ class AttachedPass:
         """The least busy device, of these the one with the least room that is enough, of these the first."""
         members, least, first_fit = view.members, max(size, 1), self._first_fit
         best: Offer | None = None
-        load = room = place = 0
+        load: float = inf
+        room = place = 0
         for offer in self.offers.open:
             # Most are not better, and that is the cheapest to see.
-            if best is not None and offer.load > load:
+            if offer.load > load:
                 continue
             available = offer.volume.available
             free = 0 if first_fit else available
-            if best is not None and (offer.load, free, offer.place) >= (load, room, place):
+            if offer.load == load and (free > room or (free == room and offer.place >= place)):
                 continue
             if available < least or offer not in members or not offer.open_to(RequestKind.WRITE):
                 continue
@@ -354,10 +358,10 @@ class AttachedPass:
         return self.around.settings().policy == "first_fit"
 
     def _views(self, body: WriteAllocation, grouping: str | None) -> tuple[View, ...]:
-        return tuple([self.offers.view(Wish(m.tags, m.empty_medium, body.library, grouping)) for m in body.media])
+        return tuple([self.offers.view(m.tags, m.empty_medium, body.library, grouping) for m in body.media])
 
     def _views_of(self, demand: Demand) -> tuple[View, ...]:
-        return tuple([self.offers.view(Wish(tags, empty, demand.library, None)) for tags, empty in demand.parts])
+        return tuple([self.offers.view(tags, empty, demand.library, None) for tags, empty in demand.parts])
 
     def _excluded_from(self, standing: _Standing) -> _Excluded:
         """The devices on which those of a line of writes must not get anything more."""

@@ -41,10 +41,11 @@ def offers_of(
 def renew(offer: Offer, device: DeviceTask, located: Collection[ResourceId], now: float) -> None:
     """Let `offer` say what `device` can give now; its medium and its volume are as they should be."""
     state = device.state
-    offer.serving = state.serving
-    offer.idle = state.idle
     offer.slots = state.free_slots(now)
+    # A device that has slots serves, and one that has grants is not idle: what is plain is not asked.
+    offer.serving = offer.slots > 0 or state.serving
     offer.load = len(state.grants)
+    offer.idle = not offer.load and state.idle
     offer.mixes = state.mix_reads_and_writes
     offer.kinds = _BOTH_KINDS if offer.mixes else frozenset(kind for kind in _BOTH_KINDS if state.accepts(kind))
     offer.formatting = state.formatting is not None
@@ -62,11 +63,9 @@ class KeptVolume(VolumeOffer):
     def of(cls, volume: Volume) -> KeptVolume:
         return cls(volume.measured, volume.available, ref(volume))
 
-    def renew(self) -> None:
-        """Say what there is now."""
-        volume = self.source()
-        if volume is not None:
-            self.free, self.available = volume.measured, volume.available
+    def renew(self, volume: Volume) -> None:
+        """Say what there is now; `volume` is its source."""
+        self.free, self.available = volume.measured, volume.available
 
 
 @dataclass(slots=True, eq=False)
@@ -114,7 +113,7 @@ class KeptOffers:
         self._touched: dict[ResourceId, None] = {}
         self._touched_volumes: dict[KeptVolume, None] = {}
         self._volumes: dict[int, KeptVolume] = {}
-        self._views: OrderedDict[Wish, View] = OrderedDict()
+        self._views: OrderedDict[tuple[tuple[str, ...], bool, str | None, str | None], View] = OrderedDict()
 
     def enrol(self, device: ResourceId) -> None:
         """A device is made; its place is behind those that were made before."""
@@ -136,13 +135,14 @@ class KeptOffers:
         """In the order of their places."""
         return sorted(self._offers.values(), key=lambda offer: offer.place)
 
-    def view(self, wish: Wish) -> View:
-        """Those that fulfil `wish`; valid until offers are renewed."""
-        view = self._views.get(wish)
+    def view(self, tags: tuple[str, ...], empty: bool, library: str | None, grouping: str | None) -> View:
+        """Those that fulfil a `Wish` of these; valid until offers are renewed."""
+        wished = tags, empty, library, grouping
+        view = self._views.get(wished)
         if view is not None:
-            self._views.move_to_end(wish)
+            self._views.move_to_end(wished)
             return view
-        view = self._views[wish] = View(wish)
+        view = self._views[wished] = View(Wish(*wished))
         for offer in self._offers.values():
             view.add(offer)
         if len(self._views) > MOST_WISHES:
@@ -151,8 +151,10 @@ class KeptOffers:
 
     def renew(self, located: Collection[ResourceId], now: float) -> None:
         """Look again at what has been touched; `located` media are kept for readers."""
-        for volume in self._touched_volumes:
-            volume.renew()
+        for kept in self._touched_volumes:
+            volume = kept.source()
+            if volume is not None:
+                kept.renew(volume)
         self._touched_volumes.clear()
         touched, self._touched = self._touched, {}
         for device in touched:
@@ -178,16 +180,17 @@ class KeptOffers:
             if offer is not None:
                 self._remove(offer)
             return
-        volume = self._volume(task.state.volume)
-        volume.renew()
+        volume, medium = task.state.volume, task.medium
+        kept = self._volume(volume)
+        kept.renew(volume)
         if offer is None:
-            offer = Offer(device, task.medium, volume, serving=False, idle=False, slots=0, load=0)
+            offer = Offer(device, medium, kept, serving=False, idle=False, slots=0, load=0)
             self._add(offer)
-        elif _is_another(offer.medium, task.medium) or offer.volume is not volume:
+        elif offer.volume is not kept or (offer.medium is not medium and _is_another(offer.medium, medium)):
             self._remove(offer)
-            offer.medium, offer.volume = task.medium, volume
+            offer.medium, offer.volume = medium, kept
             self._add(offer)
-        served, offer.medium, offer.place = offer.serving, task.medium, self._places[device]
+        served, offer.medium, offer.place = offer.serving, medium, self._places[device]
         renew(offer, task, located, now)
         self.version += served is not offer.serving
         if offer.slots > 0:
@@ -221,4 +224,4 @@ class KeptOffers:
 
 def _is_another(known: Medium, medium: Medium) -> bool:
     """Whether it is another medium, or is to be used for something else by now."""
-    return known is not medium and (known.id, known.use, known.groupings) != (medium.id, medium.use, medium.groupings)
+    return (known.id, known.use, known.groupings) != (medium.id, medium.use, medium.groupings)

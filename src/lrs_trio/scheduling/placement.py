@@ -15,6 +15,7 @@ from typing import Protocol
 
 from lrs_trio.errors import LrsError
 from lrs_trio.model import AdmStatus, Family, FsStatus, FsType, Medium, ReadOperation, RequestKind, ResourceId
+from lrs_trio.record import record
 from lrs_trio.wire.messages import Format, ReadAllocation, WriteAllocation, WriteMedium
 
 FILESYSTEM_OF_FAMILY = (FsType.LTFS, FsType.POSIX, FsType.RADOS)
@@ -104,7 +105,7 @@ class Claim(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class OfferTake:
     """The medium of one offer, taken or claimed; `exclusive` claims all slots of its device."""
 
@@ -127,7 +128,7 @@ class OfferTake:
         self.offer.claim(self.reserve, exclusive=self.exclusive)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SpaceClaim:
     """Bytes of a volume, kept without a slot."""
 
@@ -138,7 +139,7 @@ class SpaceClaim:
         self.volume.available -= self.size
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Placed:
     takes: tuple[Take, ...]
 
@@ -148,7 +149,7 @@ class Placed:
             take.take(kind)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Waits:
     """Not now. The claims are what must not be given to later requests.
 
@@ -168,7 +169,7 @@ class Waits:
             claim.claim()
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Never:
     error: LrsError
 

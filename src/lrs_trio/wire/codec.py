@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError
 
 from lrs_trio.errors import ProtocolError
 from lrs_trio.model import (
@@ -21,15 +23,19 @@ from lrs_trio.model import (
 )
 from lrs_trio.wire import lrs_pb2 as pb
 from lrs_trio.wire import messages as m
-from lrs_trio.wire.fields import MissingError, checked_text, optional, parse, require
+from lrs_trio.wire.fields import MissingError, checked_text, no_message, optional, parse, require
+
+T = TypeVar("T")
 
 MOST_MEDIA = 1024
 """Media that one request may name: each costs time of the only loop, from here on."""
 
 KEPT_NAMES = 4096
 LONGEST_KEPT = 512
-"""How many names of media are kept, and how many characters of a name: bounded, for anybody may send names."""
+"""How many names of media are kept, and how many bytes of a name: bounded, for anybody may send names."""
 KEPT_THRESHOLDS = 8
+KEPT_ANSWERS = 1024
+"""Of each kind: about as many as there are media in use at a time."""
 
 # Faster than to call an enumeration; a number that is none of it has been set aside by the parser.
 _FAMILY_OF: dict[int, Family] = {member.value: member for member in Family}
@@ -62,30 +68,44 @@ def decode_request(message: bytes) -> m.Request:
         ProtocolError: it is no request, or has no id, so that nobody could be answered.
         MalformedRequestError: it is one, but cannot be understood.
     """
-    parsed = parse(pb.Request(), message)
-    if not parsed.HasField("id"):
+    try:
+        parsed = pb.Request.FromString(message)
+    except DecodeError as error:
+        raise no_message(error) from None
+    # In the order of their numbers: the id, what the order of service depends on, the bodies.
+    fields = parsed.ListFields()
+    if not fields or fields[0][0] is not _ID:
         raise ProtocolError("a request without an id")
-    bodies = [(name, value) for field, value in parsed.ListFields() if (name := field.name) in _REQUEST_BODIES]
-    name, value = bodies[0] if bodies else ("", None)
-    if len(bodies) != 1:
-        what = " and ".join(name for name, _ in bodies) or "nothing that this daemon knows"
-        raise MalformedRequestError(parsed.id, _KINDS.get(name), f"the request asks for {what}")
+    field, value = fields[-1]
+    decode = _REQUEST_FIELDS.get(field)
+    if decode is None or fields[-2][0] in _REQUEST_FIELDS:
+        raise _contradictory(parsed)
     # A medium takes more than a byte.
     if len(message) > MOST_MEDIA and len(media := getattr(value, "media", ())) > MOST_MEDIA:
-        silent = name == "release" and not any(medium.to_sync for medium in media)
-        text = f"{name}: {len(media)} media are named; {MOST_MEDIA} are allowed"
-        raise MalformedRequestError(parsed.id, _kind(name, parsed), text, silent=silent)
+        silent = field.name == "release" and not any(medium.to_sync for medium in media)
+        text = f"{field.name}: {len(media)} media are named; {MOST_MEDIA} are allowed"
+        raise MalformedRequestError(parsed.id, _kind(field.name, parsed), text, silent=silent)
     try:
-        body = _REQUEST_BODIES[name](value)
+        body = decode(value)
     except MissingError as error:
+        name = field.name
         silent = name == "notify" and parsed.notify.HasField("wait") and not parsed.notify.wait
         raise MalformedRequestError(parsed.id, _kind(name, parsed), f"{name}: {error}", silent=silent) from None
+    if len(fields) == 2:
+        return m.Request(parsed.id, body)
     return m.Request(
         parsed.id,
         body,
         parsed.qos if parsed.HasField("qos") else None,
         parsed.priority if parsed.HasField("priority") else None,
     )
+
+
+def _contradictory(request: pb.Request) -> MalformedRequestError:
+    """What becomes of a request with no body, or with several."""
+    names = [field.name for field, _ in request.ListFields() if field in _REQUEST_FIELDS]
+    what = " and ".join(names) or "nothing that this daemon knows"
+    return MalformedRequestError(request.id, _KINDS.get(names[0]) if names else None, f"the request asks for {what}")
 
 
 def _kind(name: str, request: pb.Request) -> RequestKind | None:
@@ -119,13 +139,17 @@ def encode_request(request: m.Request) -> bytes:
 
 
 def encode_response(response: m.Response) -> bytes:
-    message = pb.Response(request_id=response.request_id)
-    _ENCODERS[type(response.body)](message, response.body)
+    body = response.body
+    message = _ANSWERS.get(type(body), _answer)(body)
+    message.request_id = response.request_id
     return message.SerializeToString()
 
 
-def _signed(number: int) -> int:
-    return number - _TWO_64 if number >= _TWO_63 else number
+def _answer(body: m.ResponseBody) -> pb.Response:
+    """A response without an id."""
+    message = pb.Response()
+    _ENCODERS[type(body)](message, body)
+    return message
 
 
 def _unsigned(number: int) -> int:
@@ -136,21 +160,28 @@ def _unsigned(number: int) -> int:
 
 
 def _resource(message: pb.ResourceId) -> ResourceId:
+    # To have its bytes is faster than to look at each of its fields.
+    data = message.SerializeToString()
+    return _known(data) if len(data) <= LONGEST_KEPT else _named(data)
+
+
+def _named(data: bytes) -> ResourceId:
+    message = pb.ResourceId.FromString(data)
     require(message, "family", "name", "library")
-    make = _known if len(message.name) + len(message.library) <= LONGEST_KEPT else _named
-    return make(message.family, message.name, message.library)
-
-
-def _named(family: int, name: str, library: str) -> ResourceId:
-    return ResourceId(Family(family), checked_text(name), checked_text(library))
+    return ResourceId(_FAMILY_OF[message.family], checked_text(message.name), checked_text(message.library))
 
 
 _known = lru_cache(KEPT_NAMES)(_named)
 """The same media are named again and again: each is one object, which is found faster than it is made."""
 
 
-def _resources(messages: Iterable[pb.ResourceId]) -> tuple[ResourceId, ...]:
-    return tuple(map(_resource, messages))
+def _resources(messages: Sequence[pb.ResourceId]) -> tuple[ResourceId, ...]:
+    return _each(messages, _resource)
+
+
+def _each(messages: Sequence[Any], decode: Callable[[Any], T]) -> tuple[T, ...]:
+    # Mostly it is one; a part of the sequence is made at once, while one to iterate over looks for its end in vain.
+    return (decode(messages[0]),) if len(messages) == 1 else tuple(map(decode, messages[:]))
 
 
 def _pb_resource(resource: ResourceId) -> pb.ResourceId:
@@ -181,46 +212,55 @@ def _number(member: IntEnum) -> Any:
     return member
 
 
-# Requests.
+# Requests. Of those that come all the time each field is looked for here: `require`, which costs more, finds out which
+# one is missing.
 
 
 def _write(message: pb.WriteAllocation) -> m.WriteAllocation:
-    require(message, "family", "prevent_duplicate", "no_split")
+    has = message.HasField
+    if not (has("family") and has("prevent_duplicate") and has("no_split")):
+        require(message, "family", "prevent_duplicate", "no_split")
     return m.WriteAllocation(
-        tuple(map(_write_medium, message.media)),
+        _each(message.media, _write_medium),
         _FAMILY_OF[message.family],
         message.prevent_duplicate,
-        optional(message, "library"),
+        checked_text(message.library) if has("library") else None,
         message.no_split,
-        optional(message, "grouping"),
+        checked_text(message.grouping) if has("grouping") else None,
     )
 
 
 def _write_medium(message: pb.WriteAllocation.Medium) -> m.WriteMedium:
-    require(message, "size", "empty_medium")
-    tags = tuple(map(checked_text, message.tags)) if message.tags else ()
-    return m.WriteMedium(message.size, tags, message.empty_medium)
+    if not (message.HasField("size") and message.HasField("empty_medium")):
+        require(message, "size", "empty_medium")
+    tags = message.tags
+    return m.WriteMedium(message.size, tuple(map(checked_text, tags)) if tags else (), message.empty_medium)
 
 
 def _read(message: pb.ReadAllocation) -> m.ReadAllocation:
-    require(message, "n_required", "operation")
+    if not (message.HasField("n_required") and message.HasField("operation")):
+        require(message, "n_required", "operation")
     return m.ReadAllocation(message.n_required, _resources(message.media), _OPERATION_OF[message.operation])
 
 
 def _release(message: pb.Release) -> m.Release:
-    require(message, "partial", "kind")
-    return m.Release(tuple(map(_released_medium, message.media)), _KIND_OF[message.kind], message.partial)
+    if not (message.HasField("partial") and message.HasField("kind")):
+        require(message, "partial", "kind")
+    return m.Release(_each(message.media, _released_medium), _KIND_OF[message.kind], message.partial)
 
 
 def _released_medium(message: pb.Release.Medium) -> m.ReleasedMedium:
-    require(message, "medium", "rc", "size_written", "extents_written", "to_sync")
+    has = message.HasField
+    if not (has("medium") and has("rc") and has("size_written") and has("extents_written") and has("to_sync")):
+        require(message, "medium", "rc", "size_written", "extents_written", "to_sync")
+    size, extents = message.size_written, message.extents_written
     return m.ReleasedMedium(
         _resource(message.medium),
         message.rc,
-        _signed(message.size_written),
-        _signed(message.extents_written),
+        size if size < _TWO_63 else size - _TWO_64,
+        extents if extents < _TWO_63 else extents - _TWO_64,
         message.to_sync,
-        optional(message, "grouping"),
+        checked_text(message.grouping) if has("grouping") else None,
     )
 
 
@@ -270,6 +310,12 @@ _REQUEST_BODIES: dict[str, Callable[..., m.RequestBody]] = {
     "status": lambda message: m.Status(),
     "revoke": _revoke,
 }
+
+_FIELDS: tuple[Any, ...] = tuple(pb.Request.DESCRIPTOR.fields)
+"""All of them, held here: a description that nobody holds is made anew whenever a message is asked for its fields."""
+_ID = pb.Request.DESCRIPTOR.fields_by_name["id"]
+_REQUEST_FIELDS = {field: _REQUEST_BODIES[field.name] for field in _FIELDS if field.name in _REQUEST_BODIES}
+"""How to decode the body in that field."""
 
 _KINDS = {
     "write": RequestKind.WRITE,
@@ -485,6 +531,56 @@ def _put_released(response: pb.Response, body: m.Released) -> None:
     for medium in body.media:
         _put_resource(message.media.add(), medium)
     message.partial, message.kind = body.partial, _number(body.kind)
+
+
+# What is answered all the time, for one medium, is kept apart from its numbers: to set these is faster than to make it.
+# They are what differs from answer to answer, and take no more room however often they are set. Between that and its
+# bytes nobody else may set them: only the one thread of a loop answers.
+
+
+def _write_answer(body: m.WriteGranted) -> pb.Response:
+    if len(body.media) != 1:
+        return _answer(body)
+    (granted,) = body.media
+    answer, medium = _write_kept(granted.medium, granted.root, granted.fs_type, granted.address_type, body.thresholds)
+    medium.avail_size = granted.avail_size
+    return answer
+
+
+@lru_cache(KEPT_ANSWERS)
+def _write_kept(
+    medium: ResourceId, root: str, fs_type: FsType, address_type: AddressType, thresholds: SyncThresholds | None
+) -> tuple[pb.Response, pb.WriteGranted.Medium]:
+    answer = _answer(m.WriteGranted((m.GrantedMedium(medium, root, fs_type, address_type),), thresholds))
+    return answer, answer.write.media[0]
+
+
+def _read_answer(body: m.ReadGranted) -> pb.Response:
+    if len(body.media) != 1:
+        return _answer(body)
+    (granted,) = body.media
+    return _read_kept(granted.medium, granted.root, granted.fs_type, granted.address_type)
+
+
+@lru_cache(KEPT_ANSWERS)
+def _read_kept(medium: ResourceId, root: str, fs_type: FsType, address_type: AddressType) -> pb.Response:
+    return _answer(m.ReadGranted((m.GrantedMedium(medium, root, fs_type, address_type),)))
+
+
+def _release_answer(body: m.Released) -> pb.Response:
+    return _release_kept(body.media[0], body.kind, body.partial) if len(body.media) == 1 else _answer(body)
+
+
+@lru_cache(KEPT_ANSWERS)
+def _release_kept(medium: ResourceId, kind: RequestKind, partial: bool) -> pb.Response:
+    return _answer(m.Released((medium,), kind, partial))
+
+
+_ANSWERS: dict[type, Callable[..., pb.Response]] = {
+    m.WriteGranted: _write_answer,
+    m.ReadGranted: _read_answer,
+    m.Released: _release_answer,
+}
 
 
 def _put_formatted(response: pb.Response, body: m.Formatted) -> None:

@@ -24,8 +24,13 @@ def parse(message: M, data: bytes) -> M:
     try:
         message.ParseFromString(data)
     except DecodeError as error:
-        raise ProtocolError(f"not a message of this protocol: {error}") from None
+        raise no_message(error) from None
     return message
+
+
+def no_message(error: DecodeError) -> ProtocolError:
+    """What becomes of bytes that are no message at all."""
+    return ProtocolError(f"not a message of this protocol: {error}")
 
 
 def require(message: Message, *names: str) -> None:

@@ -47,21 +47,20 @@ class FrameDecoder:
         return not self._buffer
 
     def _messages(self) -> Iterator[bytes]:
-        start = 0
+        buffer, start = self._buffer, 0
         try:
-            while len(self._buffer) - start >= _LENGTH.size:
-                (length,) = _LENGTH.unpack_from(self._buffer, start)
+            while len(buffer) - start >= _LENGTH.size:
+                (length,) = _LENGTH.unpack_from(buffer, start)
                 if not 1 <= length <= self._max_frame_bytes:
                     raise ProtocolError(f"a frame of {length} bytes; 1 to {self._max_frame_bytes} are allowed")
                 begin = start + _HEADER.size
                 end = start + _LENGTH.size + length
-                if len(self._buffer) >= begin and self._buffer[begin - 1] != self._version:
-                    found = self._buffer[begin - 1]
-                    raise ProtocolError(f"protocol version {found}; this is version {self._version}")
-                if len(self._buffer) < end:
+                if len(buffer) >= begin and buffer[begin - 1] != self._version:
+                    raise ProtocolError(f"protocol version {buffer[begin - 1]}; this is version {self._version}")
+                if len(buffer) < end:
                     return
-                message = bytes(memoryview(self._buffer)[begin:end])
+                message = bytes(memoryview(buffer)[begin:end])
                 start = end
                 yield message
         finally:
-            del self._buffer[:start]
+            del buffer[:start]
