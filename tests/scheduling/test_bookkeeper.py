@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -92,3 +93,16 @@ async def test_a_forced_end_answers_those_that_wait_for_a_sync_and_those_that_wa
         for client in synced, unsynced:
             assert await client.answer(2) == Failed(-errno.ESHUTDOWN, WRITE)
         house.site.dss.come_back()
+
+
+@pytest.mark.note("11")
+async def test_what_comes_after_a_forced_end_is_answered_at_once(autojump_clock: MockClock) -> None:
+    async with house_of(A, settings=family_settings(age_ms=5000, adaptive=False)) as house:
+        client, path = await writing(house)
+        bookkeeper = Bookkeeper(house.site.dss)
+        async with trio.open_nursery() as own:
+            await own.start(bookkeeper.run)
+            own.cancel_scope.cancel()
+        bookkeeper.accept(begun(house, client, path))
+        assert len(bookkeeper) == 0
+        assert await client.answer(2) == Failed(-errno.ESHUTDOWN, WRITE)

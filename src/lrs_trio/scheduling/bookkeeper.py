@@ -35,9 +35,11 @@ class Bookkeeper:
         return len(self._open)
 
     def accept(self, release: ReleaseRequest) -> None:
-        """See to a release that has begun. Not after `close`, nor before `run` has started."""
+        """See to a release that has begun."""
         if self._several is None:
-            raise RuntimeError("nobody keeps the books")
+            # A forced end of the daemon reaches the connections last.
+            release.end(shutting_down())
+            return
         self._open.add(release)
         if len(release.parts) > 1:
             self._several.start_soon(self._wait_for_syncs, release, name=f"release of {release.client}")
@@ -61,6 +63,7 @@ class Bookkeeper:
                         self._rung = trio.Event()
                         await self._rung.wait()
         finally:
+            self._several = None
             # Only a forced end of the daemon leaves any without an answer.
             for release in tuple(self._open):
                 self._end(release, shutting_down())
