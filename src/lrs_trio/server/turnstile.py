@@ -15,11 +15,16 @@ TURN_S = 0.0002
 """Bounds of what is handled of one connection in a turn of the event loop: requests, and seconds."""
 
 
-class Turnstile:
-    """Lets one of those who have much to do pass in each turn of the event loop, in the order of their coming.
+TURNS_BETWEEN = 3
+"""Turns of the event loop between two that are longer: what a client waits for takes a dozen turns, which cost next to
+nothing where there is nothing to do in them."""
 
-    However many connections are flooded, a turn is longer by what one of them is allowed, and not by what all of them
-    want.
+
+class Turnstile:
+    """Lets those who have much to do pass one by one, in the order of their coming.
+
+    However many connections are flooded, some turns of the event loop are longer by what one of them is allowed, and
+    none is by what all of them want.
     """
 
     def __init__(self) -> None:
@@ -28,7 +33,8 @@ class Turnstile:
     async def wait_passed(self) -> None:
         # Taking a lock lasts until the next turn, so its next owner takes it one turn later.
         async with self._lock:
-            pass
+            for _ in range(TURNS_BETWEEN):
+                await trio.lowlevel.checkpoint()
 
 
 class Share:
