@@ -15,15 +15,15 @@ class Outbox(Protocol):
     def respond(self, response: Response) -> None: ...
 
     def offer(self, departure: Departure) -> None:
-        """Queue `departure`; the sender takes it with `Departure.depart` just before the first byte."""
+        """Queue `departure`; whoever sends takes it with `Departure.depart` just before the first byte."""
         ...
 
 
 class Departure:
-    """Offered to an outbox once all its grants are usable, taken by the connection's sender.
+    """Offered to an outbox once all its grants are usable, taken by whoever sends for the connection.
 
     Between the two a device may have begun a sync that excludes I/O. Then nothing leaves, and the
-    departure is offered again when that device is free: the sender never waits for a device. Once it
+    departure is offered again when that device is free: nobody who sends waits for a device. Once it
     has left it is spent.
     """
 

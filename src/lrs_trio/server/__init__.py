@@ -1,1 +1,1 @@
-"""The Unix socket and its connections: one reader task and one sender task each."""
+"""The Unix socket and its connections: a reader task each, and one task that sends for all."""
