@@ -127,6 +127,7 @@ def _malformed(medium: ResourceId, why: str) -> LrsError:
     )
 
 
+@lru_cache(1024)
 def strings_from_json(text: str) -> tuple[str, ...]:
     """The strings of a JSON array; an entry that is no string reads as an empty one."""
     return tuple(entry if isinstance(entry, str) else "" for entry in json.loads(text))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 import asyncpg
@@ -129,13 +130,16 @@ def medium_from_row(row: asyncpg.Record) -> Medium:
     id_ = id_from_row(row)
     if None in (row["fs_type"], row["adm_status"], row["fs_status"], row["address_type"]):
         raise LrsError(errno.EINVAL, f"medium {id_}: its row in the DSS lacks a status or type; repair the row")
+    fs_type, adm_status, fs_status, address_type = _kinds(
+        row["fs_type"], row["adm_status"], row["fs_status"], row["address_type"]
+    )
     return Medium(
         id_,
-        FsType[row["fs_type"]],
-        AdmStatus(row["adm_status"]),
-        FsStatus(row["fs_status"]),
+        fs_type,
+        adm_status,
+        fs_status,
         row["fs_label"] or "",
-        AddressType[row["address_type"]],
+        address_type,
         row["model"],
         stats_from_json(row["stats"] or "null", id_),
         _strings(row["tags"]),
@@ -144,6 +148,14 @@ def medium_from_row(row: asyncpg.Record) -> Medium:
         bool(row["get"]),
         bool(row["delete"]),
     )
+
+
+@lru_cache(256)
+def _kinds(
+    fs_type: str, adm_status: str, fs_status: str, address_type: str
+) -> tuple[FsType, AdmStatus, FsStatus, AddressType]:
+    """All rows have one of few combinations, and every release comes by here."""
+    return FsType[fs_type], AdmStatus(adm_status), FsStatus(fs_status), AddressType[address_type]
 
 
 def logged_from_row(row: asyncpg.Record, clock_offset: float) -> LoggedOperation:
