@@ -284,3 +284,23 @@ async def test_what_a_sync_costs_is_learned_without_being_adaptive_too(autojump_
         await Crowd(house, GIB).run(1, 2)
         report = family_status(house.family)
         assert report["devices"][0]["sync_cost"] == {"base_s": 3.0, "per_file_s": 0.0, "syncs": 2}
+
+
+async def test_who_goes_away_before_a_pass_has_looked_at_it_is_waited_for_no_longer(autojump_clock: MockClock) -> None:
+    async with house_of(A, settings=family_settings(adaptive=True, **PATIENT), recheck_s=1.0) as house:
+        writer, other = house.connect(), house.connect()
+        writer.write(100)
+        await writer.granted()
+        await trio.sleep(10)
+        house.site.dss.delay = lambda: 5.0
+        other.write(100)
+        # The pass first asks the DSS what others have changed.
+        await house.settle()
+        writer.release(back(A, 100))
+        await trio.sleep(1)
+        assert syncs(house.site.seen) == []
+        other.leave()
+        await house.settle()
+        assert syncs(house.site.seen) == [("alone", 1)]
+        assert await writer.answer(2) == released(A)
+        assert trio.current_time() == 16

@@ -278,6 +278,9 @@ class FamilyScheduler:
         if isinstance(request, PlaceableRequest):
             self.queue.discard(request)
             self._undecided.pop(request, None)
+            if not len(self.queue):
+                # What was to be decided is, though the pass that was to do it may still wait for the DSS.
+                self._tell_decided()
         self.look()
 
     def _tell(self, kind: EventKind, request: Allocation, detail: str = "") -> None:
@@ -319,6 +322,11 @@ class FamilyScheduler:
         (self._until_taken_in if self._arriving else self._until_decided).add(decided)
         self.look()
         return True
+
+    def _tell_decided(self) -> None:
+        asked, self._until_decided = self._until_decided, OrderedSet()
+        for decided in asked:
+            decided()
 
     def _next_change(self) -> float:
         """When the passing of time alone lets somebody go on; never while nobody waits."""
