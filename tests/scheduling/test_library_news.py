@@ -43,28 +43,6 @@ async def test_a_write_whose_only_tape_was_deleted_meanwhile(autojump_clock: Moc
         assert site.library.calls("load") == []
 
 
-async def test_only_those_are_looked_at_anew_to_whom_a_change_matters(autojump_clock: MockClock) -> None:
-    """They are refused although no drive has come free; nobody else is asked whether he can still be served."""
-    async with tape_house(TapeSite(drives=2, tapes=5)) as house:
-        holder, unlucky, patient, admin = (house.client() for _ in range(4))
-        holder.read("T00", "T04")
-        await holder.granted()
-        unlucky.read("T01")
-        unlucky.read("T02", "T03", id=2)
-        unlucky.read("T00", id=3)
-        patient.read("T02")
-        await house.settle()
-        world = house.family.supply.begin(house.family.queue).world
-        for number, name in enumerate(("T01", "T03", "T00"), 1):
-            house.site.dss.media[tape_id(name)] = replace(house.site.medium(name), get=False)
-            admin.ask(number, Notify(tape_id(name), NotifyOperation.MEDIA_UPDATE, wait=True))
-            assert await unlucky.answer(number) == Failed(-errno.EPERM, RequestKind.READ)
-        assert house.family.supply.begin(house.family.queue).world == world
-        assert patient.bodies == []
-        holder.release(back(tape_id("T00"), to_sync=False), kind=RequestKind.RELEASE_READ)
-        await patient.granted()
-
-
 async def test_a_read_that_gets_no_drive_holds_up_no_write(autojump_clock: MockClock) -> None:
     """Reads have a share of nothing. What they wait for is there for writes, and no drive could be given for it."""
     shares = FairShareSettings(max=(0, 1, 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from functools import partial
 from math import inf
@@ -32,9 +32,6 @@ from lrs_trio.settings import TapeSettings
 from lrs_trio.storage.protocols import DriveUnit
 
 log = structlog.get_logger()
-
-RESTOCKED_AT_ONCE = 500
-"""How many media that have changed are put in their places in one step."""
 
 
 class LibrarySupply:
@@ -93,8 +90,8 @@ class LibrarySupply:
         return settings
 
     @property
-    def drives(self) -> list[DriveTask]:
-        return [device for device in self._around.devices.values() if isinstance(device, DriveTask)]
+    def drives(self) -> Iterable[DriveTask]:
+        return (device for device in self._around.devices.values() if isinstance(device, DriveTask))
 
     def make_device(self, row: Device) -> DeviceTask:
         context = self._make_context(
@@ -112,34 +109,19 @@ class LibrarySupply:
         await self.suspicions.forget_unlocked(rows)
         self._tell_gaps(row.model for row in rows if row.host == self._around.context.owner.host)
 
-    async def look_up(self, request: PlaceableRequest, media: Sequence[ResourceId]) -> None:
+    async def look_up(self, request: PlaceableRequest, media: Iterable[ResourceId]) -> None:
         """Read the media anew that a request names, so that nothing is loaded or refused on old knowledge."""
-        request.absent.update(await self.catalog.look_up(media))
+        for medium in media:
+            if (error := await self.catalog.look_up(medium)) is not None:
+                request.absent[medium] = error
 
     async def refresh(self, queue: RequestQueue) -> bool:
         self.catalog.expire(trio.current_time())
         locked = [medium for medium in self.suspicions.media() if not self.catalog.is_unlocked(medium)]
-        if len(queue):
-            await self.catalog.refresh()
+        news = await self.catalog.refresh() if len(queue) else False
         for medium in filter(self.catalog.is_unlocked, locked):
             await self.suspicions.forget(medium, is_drive=False)
-        # What is left is taken in when the pass begins. At first that would be all media in one step.
-        while self.catalog.changes > RESTOCKED_AT_ONCE:
-            self._take_in(self.catalog.take_changed(RESTOCKED_AT_ONCE), (), queue)
-            await trio.lowlevel.checkpoint()
-        return False
-
-    def _take_in(self, changed: Iterable[ResourceId], moved: Iterable[ResourceId], queue: RequestQueue) -> None:
-        """Know the shelf as it is: rows have `changed`, media have `moved` into drives, out of them, or with them.
-
-        Who waits for any of them may do so in vain by now. Of what is in drives we know more than the rows say.
-        """
-        touched, in_drives = dict.fromkeys((*changed, *moved)), self._drive_offers.in_drives
-        alone = dict.fromkeys(medium for _, medium in self.suspicions.evidence.barred())
-        self._shelf.update(self.catalog.rows, touched, in_drives, alone)
-        queue.sort_by(self._shelf.classes, touched)
-        queue.doubt([medium for medium in touched if medium not in in_drives])
-        queue.doubt(list(moved))
+        return news
 
     @property
     def looks(self) -> int | None:
@@ -164,22 +146,24 @@ class LibrarySupply:
 
     def next_change(self) -> float:
         now = trio.current_time()
-        busy = (drive.busy_until for drive in self._drive_offers.staying if drive.busy_until > now)
+        busy = (drive.busy_until for drive in self.drives if drive.busy_until > now)
         return min(self.catalog.next_expiry(), min(busy, default=inf))
 
     def begin(self, queue: RequestQueue) -> LibraryPass:
         settings, known = self.settings, self._drive_offers
         if settings.dispatch == "none":
             self._dedicated.clear()
-        known.touch_media(self._located)
-        self._located = dict(self._around.recheck.located)
-        known.touch_media(self._located)
-        barred = self.suspicions.evidence.barred()
-        known.renew(self.drives, queue.most_drives + len(barred))
+        located = self._around.recheck.located
+        if located or self._located:
+            known.touch_all()
+        self._located = dict(located)
+        known.renew(self.drives)
         known.known.shared = settings.dispatch == "none"
         if not known.known.shared:
             share_out(known.offers, queue, settings, self._in_favour)
-        self._take_in(self.catalog.take_changed(), known.take_moved(), queue)
+        barred = self.suspicions.evidence.barred()
+        alone = {medium for _, medium in barred}
+        self._shelf.update(self.catalog.rows, self.catalog.take_changed(), known.in_drives, alone)
         stock = Stock(
             drives=known.offers,
             shelf=self._shelf.media,
@@ -197,7 +181,7 @@ class LibrarySupply:
             queue,
             self._around,
             settings,
-            (known.version, self._news),
+            (known.version, self.catalog.version, self._news),
             writers_of(self.drives) if settings.max_writers_per_grouping else {},
             self.suspicions.evidence.suspects(),
         )
@@ -240,7 +224,7 @@ class LibrarySupply:
 
     async def medium_updated(self, medium: ResourceId) -> None:
         self.catalog.forget(medium)
-        if not await self.catalog.look_up([medium]) and self.catalog.is_unlocked(medium):
+        if await self.catalog.look_up(medium) is None and self.catalog.is_unlocked(medium):
             await self.suspicions.forget(medium, is_drive=False)
 
     def report(self) -> Mapping[str, object]:
