@@ -13,7 +13,7 @@ from lrs_trio.events import Event, EventKind
 from lrs_trio.scheduling.report import family_status
 from lrs_trio.wire.messages import ReadGranted, Released
 from tests.fakes.crowd import Crowd
-from tests.fakes.house import House, back, house_of, released
+from tests.fakes.house import FakeClient, House, back, house_of, released
 from tests.fakes.site import family_settings
 from tests.fakes.tapes import GIB, TapeSite, tape_house, tape_settings
 
@@ -30,6 +30,18 @@ def syncs(seen: list[Event]) -> list[tuple[str, int]]:
 
 
 # Directories.
+
+
+async def one_waits_for_the_other(house: House) -> tuple[FakeClient, FakeClient]:
+    """Two that write on A; the first has released, and has no answer while the second has not."""
+    first, second = house.connect(), house.connect()
+    for client in (first, second):
+        client.write(100)
+        await client.granted()
+    first.release(back(A, 100))
+    await trio.sleep(10)
+    assert len(first.bodies) == 1
+    return first, second
 
 
 async def test_a_client_that_is_alone_does_not_wait(autojump_clock: MockClock) -> None:
@@ -57,13 +69,7 @@ async def test_by_thresholds_it_waits(autojump_clock: MockClock) -> None:
 
 async def test_who_does_io_there_is_waited_for(autojump_clock: MockClock) -> None:
     async with house_of(A, settings=family_settings(adaptive=True, **PATIENT)) as house:
-        first, second = house.connect(), house.connect()
-        for client in (first, second):
-            client.write(100)
-            await client.granted()
-        first.release(back(A, 100))
-        await trio.sleep(10)
-        assert len(first.bodies) == 1
+        first, second = await one_waits_for_the_other(house)
         second.release(back(A, 100))
         assert await first.answer(2) == await second.answer(2) == released(A)
         assert trio.current_time() == 10
@@ -72,13 +78,7 @@ async def test_who_does_io_there_is_waited_for(autojump_clock: MockClock) -> Non
 
 async def test_who_ends_without_a_sync_is_waited_for_no_longer(autojump_clock: MockClock) -> None:
     async with house_of(A, settings=family_settings(adaptive=True, **PATIENT)) as house:
-        writer, other = house.connect(), house.connect()
-        for client in (writer, other):
-            client.write(100)
-            await client.granted()
-        writer.release(back(A, 100))
-        await trio.sleep(10)
-        assert len(writer.bodies) == 1
+        writer, other = await one_waits_for_the_other(house)
         other.release(back(A, to_sync=False))
         assert await writer.answer(2) == released(A)
         assert trio.current_time() == 10

@@ -94,6 +94,27 @@ async def test_whoever_syncs_looks_for_those_it_serves_and_for_nobody_else(autoj
     assert [directory.look.made for directory in (a, newcomer, other)] == [False] * 3
 
 
+async def test_nobody_looks_again_for_one_that_is_served(autojump_clock: MockClock) -> None:
+    disk = Disk()
+    a, b, c = await directories("abc", disk)
+    newcomer = Directory("n", a.volume, disk)
+    # Which task comes first in a turn of the loop is left to chance.
+    for _ in range(20):
+        newcomer.member, before = Member(), len(b.seen)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(a.sync)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(b.sync)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(newcomer.sync)
+            await wait_all_tasks_blocked()
+            # It comes too late for those, and syncs as soon as they have ended.
+            nursery.start_soon(c.sync)
+        assert len({*b.seen[before:]}) == 1
+        for directory in (a, b, c):
+            await directory.sync()
+
+
 async def test_a_sync_that_started_before_the_call_does_not_serve_it(autojump_clock: MockClock) -> None:
     disk = Disk()
     a, b = await directories("ab", disk)

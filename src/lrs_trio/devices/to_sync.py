@@ -117,8 +117,10 @@ class ToSyncSet:
     @property
     def since(self) -> float | None:
         """When the oldest of what is pending arrived."""
-        oldest = min(next(iter(self._arrivals.values()), inf), inf if self._dirty_since is None else self._dirty_since)
-        return None if oldest == inf else oldest
+        # Asked for whenever anything changes, and mostly there is nothing.
+        if not self.pending:
+            return None
+        return min(next(iter(self._arrivals.values()), inf), inf if self._dirty_since is None else self._dirty_since)
 
     def add(self, sub_request: SubRequest, now: float, *, at_once: bool = False) -> None:
         """Let `sub_request` wait for the next sync, which is due without delay if `at_once`."""
@@ -143,8 +145,7 @@ class ToSyncSet:
 
     def deadline(self) -> float:
         """When the next sync is due: -inf for at once, +inf for never (notes 2.5c, 3.0 to 3.2, 4.5)."""
-        # Asked for whenever anything changes, and mostly there is nothing.
-        since = self.since if self.pending else None
+        since = self.since
         if since is None:
             return inf
         if self._forced or len(self._arrivals) >= self.thresholds.requests or self.size >= self.thresholds.size:

@@ -107,8 +107,9 @@ class VolumeSync:
     async def _run(self, call: _Call, syncfs: Syncfs) -> None:
         waiting = tuple(self._calls)
         began = self.epochs.begin(call.member)
-        # Nothing is known of the caller itself now.
-        looks = [other.look for other in waiting if other.look is not None and self.epochs.knows(other.member)]
+        # Nothing is known of the caller itself now; who is served already may just read what was seen for it.
+        counting = (other for other in waiting if not other.served and self.epochs.knows(other.member))
+        looks = [other.look for other in counting if other.look is not None]
         self._running += 1
         try:
             await syncfs(looks)
