@@ -224,6 +224,20 @@ def test_a_right_answer(asked: RequestBody, answer: ResponseBody) -> None:
     assert desk.ledger.unanswered() == []
 
 
+def test_whoever_begins_with_the_grant_of_a_daemon_that_has_gone_is_an_intruder() -> None:
+    async def story(desk: Desk) -> None:
+        await desk.hold(A, B)
+        desk.ledger.begin_io("client", A.name)
+        desk.ledger.killed()
+        desk.ledger.begin_io("client", B.name)
+        counts = [(desk.contents[medium.name].users, desk.contents[medium.name].intruders) for medium in (A, B)]
+        assert counts == [(1, 0), (1, 1)]
+        for medium in (A, B):
+            desk.ledger.end_io("client", medium.name)
+
+    check_nothing_found(story)
+
+
 def test_a_whole_life_of_a_client() -> None:
     async def story(desk: Desk) -> None:
         await desk.hold(A, B)
@@ -658,7 +672,7 @@ def test_the_io_of_before_a_power_cut_ends_with_it() -> None:
         desk.ledger.power_cut()
         desk.ledger.begin_io("another one", A.name)
         desk.ledger.end_io("client", A.name)
-        assert content.users == 1
+        assert (content.users, content.intruders) == (1, 1)
 
     check_nothing_found(story)
 

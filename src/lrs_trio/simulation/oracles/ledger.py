@@ -92,11 +92,11 @@ class Ledger:
     # What clients do.
 
     def begin_io(self, connection: str, root: str) -> None:
-        """The client begins to read, write or delete at `root`."""
+        """The client begins to read, write or delete at `root`, perhaps with a grant of a daemon that has gone."""
         account = self._accounts.get(connection)
         io = _Io(self._found(connection, root))
         self._io.setdefault((connection, root), []).append(io)
-        if account is not None and account.holdings.at(root) is None:
+        if account is None or not account.is_served or account.holdings.at(root) is None:
             io.intrude()
 
     def end_io(self, connection: str, root: str) -> None:
