@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 import trio.testing
 
 from lrs_trio.devices.grant import Grant
+from lrs_trio.dss.operations import Operation
+from lrs_trio.errors import LrsError
 from lrs_trio.events import Events
 from lrs_trio.model import Family, FsStatus, NotifyOperation, ResourceId
 from lrs_trio.scheduling.client import Client
@@ -19,10 +21,13 @@ from lrs_trio.scheduling.family import FamilyScheduler
 from lrs_trio.scheduling.requests import Allocation, FamilyRequest, FormatRequest, NotifyRequest
 from lrs_trio.settings import FamilySettings
 from lrs_trio.wire.messages import Format, Notify, ReadAllocation, Request, WriteAllocation, WriteMedium
+from tests.fakes.dss import FakeDss
 from tests.fakes.library import tape_id
 from tests.fakes.outbox import RecordingOutbox
 from tests.fakes.site import DAEMON, Site, family_settings, medium_id
 from tests.fakes.tapes import TapeSite, tape_settings
+
+T = TypeVar("T")
 
 GIB: Final = 2**30
 TIB: Final = 2**40
@@ -96,6 +101,33 @@ class Crowded:
                 return
 
 
+class DssApart:
+    """`dss`, asked in tasks of their own: a daemon's works in a thread, so that its work is not the scheduler's."""
+
+    def __init__(self, dss: FakeDss) -> None:
+        self._dss = dss
+
+    @property
+    def unavailable_since(self) -> float | None:
+        return self._dss.unavailable_since
+
+    async def execute(self, operation: Operation[T]) -> T:
+        (found,) = await self.execute_all([operation])
+        if isinstance(found, LrsError):
+            raise found
+        return found
+
+    async def execute_all(self, operations: Sequence[Operation[T]]) -> list[T | LrsError]:
+        found: list[T | LrsError] = []
+
+        async def ask() -> None:
+            found.extend(await self._dss.execute_all(operations))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, name="the DSS")
+        return found
+
+
 @asynccontextmanager
 async def directories(count: int, *, io: int = 8, tags: bool = False, shared: bool = False) -> AsyncIterator[Crowded]:
     """A family of `count` directories, each with room for `io` at once, perhaps all on one filesystem."""
@@ -128,7 +160,7 @@ async def _serving(family: Family, settings: FamilySettings, site: Site | TapeSi
     made = FamilyScheduler(
         family,
         settings,
-        dss=site.dss,
+        dss=DssApart(site.dss),
         owner=DAEMON,
         make_supply=site.supply,
         events=site.events,

@@ -66,6 +66,7 @@ class Watched:
     evidence: Evidence
     verdicts: list[Verdict] = field(default_factory=list)
     put_back: list[tuple[str, int | None]] = field(default_factory=list)
+    found: list[str] = field(default_factory=list)
 
     def grant(self, tape: str, kind: RequestKind = RequestKind.WRITE, size: int = 0) -> tuple[Grant, Asker]:
         """A grant that the drive has been asked for."""
@@ -119,6 +120,7 @@ def watch(site: TapeSite, serial: str = "D0", *, beside: Sequence[Watched] = (),
     evidence = Evidence(1)
     verdicts: list[Verdict] = []
     put_back: list[tuple[str, int | None]] = []
+    found: list[str] = []
 
     async def judge(found: list[Verdict]) -> None:
         verdicts.extend(found)
@@ -141,11 +143,12 @@ def watch(site: TapeSite, serial: str = "D0", *, beside: Sequence[Watched] = (),
         lambda: 1_700_000_000.0,
         judge,
         note,
+        lambda medium: found.append(medium.id.name),
         lambda library: True,
         lambda: [other.drive for other in beside],
     )
     row = site.drive_row(serial)
-    watched = Watched(site, DriveTask(row, site.library.unit(row), context), evidence, verdicts, put_back)
+    watched = Watched(site, DriveTask(row, site.library.unit(row), context), evidence, verdicts, put_back, found)
     return watched
 
 

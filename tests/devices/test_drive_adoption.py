@@ -40,6 +40,7 @@ async def test_what_is_not_mounted_is_adopted_as_it_is(autojump_clock: MockClock
     site = site_with_a_tape(mounted=False)
     async with running(site) as watched:
         assert watched.drive.state.status is DeviceStatus.LOADED
+        assert watched.found == ["T00"]
         await watched.mounted("T00")
     assert site.library.calls("load") == []
 

@@ -34,6 +34,7 @@ from lrs_trio.dss.operations import (
     ReadLog,
     ReadMedia,
     ReadMedium,
+    ReadNamedMedia,
     ReleaseLock,
     ReplaceLock,
     SetDeviceStatus,
@@ -127,6 +128,8 @@ async def test_an_added_directory_reads_back_as_it_was_given(dss: Dss) -> None:
 async def test_what_is_not_there_reads_as_none(dss: Dss) -> None:
     assert await dss.execute(ReadDevice(device_id())) is None
     assert await dss.execute(ReadMedium(medium_id())) is None
+    assert await dss.execute(ReadNamedMedia((medium_id(), tape_id()))) == (None, None)
+    assert await dss.execute(ReadNamedMedia(())) == ()
     assert await dss.execute(ReadDevices()) == ()
     assert await dss.execute(ReadMedia()) == ()
     assert await dss.execute(ReadLocks()) == ()
@@ -141,6 +144,8 @@ async def test_names_that_nothing_can_have_read_as_none(dss: Dss, name: str, lib
     asked = ResourceId(Family.DIR, name, library)
     assert await dss.execute(ReadDevice(asked)) is None
     assert await dss.execute(ReadMedium(asked)) is None
+    known, unknown = await dss.execute(ReadNamedMedia((medium_id("/srv/a"), asked)))
+    assert (isinstance(known, MediumRow), unknown) == (True, None)
     assert await dss.execute(SetDeviceStatus(asked, AdmStatus.LOCKED)) is False
 
 
@@ -702,11 +707,17 @@ async def test_the_reads_of_a_batch_see_its_writes(dss_settings: DssSettings) ->
     async with open_daemon_home(dss_settings, DAEMON) as home:
         await home.commit([directory()])
         for number in range(1, 4):
-            reads = [ReadMedium(medium), ReadChangedMedia((medium,), DAEMON), ReadMedia()]
+            reads = [
+                ReadMedium(medium),
+                ReadNamedMedia((medium,)),
+                ReadChangedMedia((medium,), DAEMON),
+                ReadMedia(),
+            ]
             write = UpdateMedia((MediumUpdate(medium, add_objects=1),))
             found: list[Any] = await home.commit([*reads, write])
-            row, (news,), (listed,), (written,) = found
-            assert [m.stats.nb_obj for m in (row.medium, news.medium, listed.medium, written)] == [number] * 4
+            row, (named,), (news,), (listed,), (written,) = found
+            media = (row.medium, named.medium, news.medium, listed.medium, written)
+            assert [m.stats.nb_obj for m in media] == [number] * 5
 
 
 # The operation log

@@ -24,6 +24,7 @@ from lrs_trio.dss.operations import (
     ReadLocks,
     ReadMedia,
     ReadMedium,
+    ReadNamedMedia,
     ReleaseLock,
     ReplaceLock,
     SetDeviceStatus,
@@ -316,6 +317,9 @@ def test_malformed_stats_refuse_the_update_and_name_the_medium(home: SqliteHome,
     assert refused.errno == errno.EINVAL
     assert "dir:legacy:/srv/a" in str(refused)
     assert done == (home.execute(ReadMedium(medium_id("/srv/b"))).medium,)  # type: ignore[union-attr]
+    malformed, row = home.execute(ReadNamedMedia((medium_id("/srv/a"), medium_id("/srv/b"))))
+    assert isinstance(malformed, LrsError)
+    assert (malformed.errno, row) == (errno.EINVAL, home.execute(ReadMedium(medium_id("/srv/b"))))
 
 
 def test_an_update_keeps_the_keys_that_others_put_into_the_stats(home: SqliteHome, raw: apsw.Connection) -> None:

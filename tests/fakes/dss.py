@@ -32,6 +32,7 @@ from lrs_trio.dss.operations import (
     ReadLog,
     ReadMedia,
     ReadMedium,
+    ReadNamedMedia,
     ReleaseLock,
     ReplaceLock,
     SetDeviceStatus,
@@ -133,6 +134,11 @@ class FakeDss:
                 return tuple(self._medium_row(id) for id in sorted(self.media) if operation.family in (None, id.family))
             case ReadMedium():
                 return self._medium_row(operation.id) if operation.id in self.media else None
+            case ReadNamedMedia():
+                malformed = self.refusals.get(ReadMedium)
+                return tuple(
+                    malformed or (self._medium_row(id) if id in self.media else None) for id in operation.media
+                )
             case ReadChangedMedia():
                 return tuple(
                     self._medium_row(id) for id in sorted(operation.media) if self._changed(id, operation.owner)

@@ -10,10 +10,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from lrs_trio.dss.operations import ReadMedia
+from lrs_trio.dss.operations import ReadMedia, ReadNamedMedia
 from lrs_trio.errors import LrsError, MediumMissingError
 from lrs_trio.model import AdmStatus, Family, FsStatus, LockOwner, LockType, ResourceId
 from lrs_trio.scheduling.catalog import MISSING_S, SHARE_OF_TIME, Catalog, shelf_of
+from lrs_trio.scheduling.media_look_up import READ_AT_ONCE
 from tests.fakes.dss import FakeDss
 from tests.fakes.library import tape_id
 from tests.fakes.site import DAEMON, HOST
@@ -99,7 +100,7 @@ async def test_what_another_host_has_is_refused_until_it_gives_it_back_and_is_no
     for _ in range(3):
         await trio.sleep(2)
         assert not await catalog.refresh()
-        assert await catalog.look_up(tape_id("T00")) is None
+        assert await catalog.look_up([tape_id("T00")]) == {}
     assert catalog.version == before
     del site.dss.locks[lock.type, lock.id]
     await trio.sleep(2)
@@ -148,7 +149,7 @@ async def test_what_the_library_does_not_have_is_not_asked_for_for_a_while(autoj
     for _ in range(3):
         await trio.sleep(MISSING_S / 4)
         await catalog.refresh()
-        await catalog.look_up(medium.id)
+        await catalog.look_up([medium.id])
         catalog.expire(trio.current_time())
         assert refusal(catalog, "T00") == errno.ENXIO
     await trio.sleep(MISSING_S / 4)
@@ -202,15 +203,48 @@ async def test_a_row_that_is_updated_leaves_the_refusal_as_it_is(autojump_clock:
 async def test_one_tape_is_looked_up(autojump_clock: MockClock) -> None:
     catalog = catalog_of(site := TapeSite(tapes=0))
     await catalog.refresh()
-    unknown = await catalog.look_up(tape_id("T00"))
-    assert unknown is not None
-    assert (unknown.errno, catalog.version) == (errno.ENXIO, 0)
+    unknown = await catalog.look_up([tape_id("T00")])
+    assert [error.errno for error in unknown.values()] == [errno.ENXIO]
+    assert catalog.version == 0
     site.add_tape("T00")
-    assert await catalog.look_up(tape_id("T00")) is None
+    assert await catalog.look_up([tape_id("T00")]) == {}
     assert (catalog.is_unlocked(tape_id("T00")), catalog.version) == (True, 1)
     del site.dss.media[tape_id("T00")]
-    assert await catalog.look_up(tape_id("T00")) is not None
+    assert list(await catalog.look_up([tape_id("T00")])) == [tape_id("T00")]
     assert (catalog.rows, catalog.version) == ({}, 2)
+
+
+async def test_many_tapes_are_looked_up_in_a_few_operations(autojump_clock: MockClock) -> None:
+    catalog = catalog_of(site := TapeSite(tapes=0))
+    names = [f"T{number:04}" for number in range(READ_AT_ONCE + 1)]
+    for name in names[::2]:
+        site.add_tape(name)
+    errors = await catalog.look_up([tape_id(name) for name in names])
+    assert list(errors) == [tape_id(name) for name in names[1::2]]
+    assert list(catalog.rows) == [tape_id(name) for name in names[::2]]
+    assert catalog.changes == len(catalog.rows)
+    operations = [operation for _, operation in site.dss.committed]
+    assert [len(o.media) for o in operations if isinstance(o, ReadNamedMedia)] == [READ_AT_ONCE, 1]
+    assert len(operations) == 2
+
+
+async def test_a_name_that_the_dss_does_not_take_is_a_matter_of_that_medium(autojump_clock: MockClock) -> None:
+    catalog = catalog_of(site := TapeSite(tapes=1))
+    refused = LrsError(errno.EINVAL, "not accepted")
+    site.dss.refusals[ReadNamedMedia] = refused
+    assert await catalog.look_up([tape_id("T01")]) == {tape_id("T01"): refused}
+    errors = await catalog.look_up([tape_id("T00"), tape_id("T01")])
+    assert [(medium.name, error.errno) for medium, error in errors.items()] == [("T01", errno.ENXIO)]
+    assert list(catalog.rows) == [tape_id("T00")]
+
+
+async def test_what_has_changed_is_told_in_parts(autojump_clock: MockClock) -> None:
+    catalog = catalog_of(TapeSite(tapes=5))
+    await catalog.refresh()
+    assert catalog.changes == 5
+    taken = [catalog.take_changed(2), catalog.take_changed(2), catalog.take_changed()]
+    assert [[medium.name for medium in some] for some in taken] == [["T00", "T01"], ["T02", "T03"], ["T04"]]
+    assert (catalog.changes, catalog.take_changed()) == (0, [])
 
 
 async def test_a_dss_that_refuses_changes_nothing(autojump_clock: MockClock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any, cast
 
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 
 from lrs_trio.devices.drive import DriveTask
 from lrs_trio.errors import LrsError
-from lrs_trio.model import Medium, RequestKind, ResourceId
-from lrs_trio.scheduling.drive_offers import RENEWED_IN_TURN, DriveOffers
+from lrs_trio.model import Medium, MediumStats, RequestKind, ResourceId
+from lrs_trio.scheduling.drive_offers import OPEN_AT_ONCE, RENEWED_IN_TURN, DriveOffers
 from lrs_trio.scheduling.library_offers import DriveOffer
 from tests.fakes.stock import drive, tape, tape_id
 
@@ -25,12 +26,15 @@ class FakeDrive:
         self.medium: Medium | None = None
         self.serving = True
         self.slots = 1
+        self.untouched = True
         self.looks = 0
 
     def offer(self) -> DriveOffer:
         self.looks += 1
         refusal = None if self.serving else LrsError(5, "stuck")
-        return drive(self.id.name, self.bound, serving=self.serving, slots=self.slots, refusal=refusal)
+        offer = drive(self.id.name, self.bound, serving=self.serving, slots=self.slots, refusal=refusal)
+        offer.untouched = self.untouched
+        return offer
 
 
 def kept(drives: list[FakeDrive]) -> tuple[DriveOffers, list[DriveTask]]:
@@ -53,7 +57,7 @@ def test_law_it_is_what_a_look_at_all_drives_would_find(random: Random) -> None:
     drives = [FakeDrive(f"D{number}") for number in range(4)]
     tapes: list[Medium | None] = [None, *(tape(f"T{number}", number) for number in range(12))]
     offers, tasks = kept(drives)
-    version, seen = -1, None
+    version, seen = -1, dict[ResourceId, tuple[ResourceId | None, bool]]()
     for _ in range(12):
         for one in random.sample(drives, random.randrange(4)):
             free = [medium for medium in tapes if medium is None or all(medium is not d.bound for d in drives)]
@@ -61,13 +65,16 @@ def test_law_it_is_what_a_look_at_all_drives_would_find(random: Random) -> None:
             one.medium = random.choice([one.bound, one.bound, None])
             one.serving, one.slots = random.random() < 0.8, random.randrange(2)
             offers.touch(one.id)
-        offers.renew(tasks)
+        enough = random.randrange(5)
+        offers.renew(tasks, enough)
         fresh, _ = kept(drives)
-        fresh.renew(tasks)
+        fresh.renew(tasks, enough)
         assert facts(offers) == facts(fresh)
-        essence = [(d.bound.id if d.bound else None, d.serving) for d in drives]
-        if seen is not None and essence != seen:
-            assert offers.version != version
+        essence = {one.id: (one.bound.id if one.bound else None, one.serving) for one in drives}
+        others = [name for name in seen if essence[name] != seen[name]]
+        assert set(offers.take_moved()) >= {home for name in others for home, _ in (seen[name], essence[name]) if home}
+        if any(seen[name][1] and not essence[name][1] for name in others):
+            assert offers.version != version or sum(serving for _, serving in essence.values()) >= enough
         version, seen = offers.version, essence
         for offer in random.sample(offers.offers, 2):
             # What a pass does with an offer is not there for the next one.
@@ -77,22 +84,58 @@ def test_law_it_is_what_a_look_at_all_drives_would_find(random: Random) -> None:
 
 def test_what_nobody_has_told_is_found_in_turn() -> None:
     drives = [FakeDrive(f"D{number:03}") for number in range(3 * RENEWED_IN_TURN)]
-    offers, tasks = kept(drives)
-    offers.renew(tasks)
     for one in drives:
-        one.looks, one.slots = 0, 0
+        one.slots = 0
+    offers, tasks = kept(drives)
+    offers.renew(tasks, 1)
+    for one in drives:
+        one.looks, one.serving = 0, False
     for number in range(3):
-        assert sum(offer.slots for offer in offers.offers) == (3 - number) * RENEWED_IN_TURN
-        offers.renew(tasks)
+        assert sum(offer.serving for offer in offers.offers) == (3 - number) * RENEWED_IN_TURN
+        offers.renew(tasks, 1)
     assert [one.looks for one in drives] == [1] * len(drives)
+
+
+def test_drives_that_are_open_or_have_to_be_looked_at_in_every_pass_are() -> None:
+    drives = [FakeDrive(f"D{number:03}") for number in range(3 * OPEN_AT_ONCE)]
+    for one in drives:
+        one.slots = 0
+    for one in drives[-OPEN_AT_ONCE:]:
+        one.slots = 1
+    drives[OPEN_AT_ONCE].untouched = False
+    offers, tasks = kept(drives)
+    offers.renew(tasks, 1)
+    for one in drives:
+        one.looks = 0
+    for _ in range(2):
+        offers.renew(tasks, 1)
+    assert [one.looks for one in drives[-OPEN_AT_ONCE:]] == [2] * OPEN_AT_ONCE
+    assert drives[OPEN_AT_ONCE].looks == 2
+    assert sum(one.looks for one in drives) == 2 * (OPEN_AT_ONCE + 1 + RENEWED_IN_TURN)
+
+
+def test_a_medium_that_is_to_be_used_for_something_else_is_news() -> None:
+    drives = [FakeDrive("D1"), FakeDrive("D2")]
+    medium = drives[0].bound = drives[0].medium = tape("T1")
+    offers, tasks = kept(drives)
+    offers.renew(tasks, 1)
+    assert (offers.take_moved(), offers.take_moved()) == ([medium.id], [])
+    drives[0].bound = drives[0].medium = replace(medium, stats=MediumStats(nb_obj=1))
+    offers.touch_media([medium.id])
+    offers.renew(tasks, 1)
+    assert offers.take_moved() == []
+    drives[0].bound = drives[0].medium = replace(medium, get=False)
+    offers.touch_media([medium.id, tape_id("T2")])
+    offers.renew(tasks, 1)
+    assert offers.take_moved() == [medium.id]
 
 
 def test_a_drive_that_is_made_anew_is_another_one() -> None:
     drives = [FakeDrive("D1")]
     drives[0].bound = drives[0].medium = tape("T1")
     offers, tasks = kept(drives)
-    offers.renew(tasks)
+    offers.renew(tasks, 1)
     tasks[0] = cast(DriveTask, FakeDrive("D1"))
-    offers.renew(tasks)
+    offers.renew(tasks, 1)
     homes: dict[ResourceId, DriveOffer] = {}
     assert (offers.known.homes, offers.offers[0].medium, list(offers.in_drives)) == (homes, None, [])

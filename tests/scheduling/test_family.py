@@ -17,9 +17,10 @@ from trio.testing import MockClock
 from lrs_trio.devices.device import DeviceTask
 from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.devices.ownership import LOOK_AGAIN_S
-from lrs_trio.dss.operations import TakeLock
+from lrs_trio.dss.operations import ReadNamedMedia, TakeLock
 from lrs_trio.events import EventKind
 from lrs_trio.model import AdmStatus, FsStatus, LockOwner, LockType, NotifyOperation, RequestKind
+from lrs_trio.scheduling.media_look_up import READ_AT_ONCE
 from lrs_trio.scheduling.report import family_status, monitor
 from lrs_trio.scheduling.requests import Allocation
 from lrs_trio.settings import FamilySettings
@@ -229,6 +230,17 @@ async def test_a_read_that_can_never_be_served_is_refused_at_once(
         assert await client.answer(1) == refused(RequestKind.READ, expected)
         client.read(path, A, required=1, id=2)
         assert isinstance(await client.answer(2), ReadGranted)
+
+
+async def test_media_that_nobody_knows_are_looked_up_together(autojump_clock: MockClock) -> None:
+    async with house_of(A) as house:
+        client = house.connect()
+        client.read(*(f"/unknown/{number}" for number in range(2 * READ_AT_ONCE - 1)), A, required=1)
+        assert isinstance(await client.answer(1), ReadGranted)
+        operations = [operation for _, operation in house.site.dss.committed]
+        asked = [o.media for o in operations if isinstance(o, ReadNamedMedia)]
+        # What is attached is looked at as well.
+        assert [len(media) for media in asked if medium_id(A) not in media] == [READ_AT_ONCE, READ_AT_ONCE - 1]
 
 
 async def test_a_write_that_can_never_be_served_is_refused_at_once(autojump_clock: MockClock) -> None:

@@ -9,9 +9,21 @@ import trio
 from trio.testing import MockClock
 
 from lrs_trio.devices.life import DeviceStatus
-from lrs_trio.model import AdmStatus, Family, NotifyOperation, RequestKind
+from lrs_trio.model import AdmStatus, Family, NotifyOperation, RequestKind, SyncThresholds
+from lrs_trio.scheduling.placement import Placed, Waits
+from lrs_trio.scheduling.queue import RequestQueue
+from lrs_trio.scheduling.requests import Allocation
 from lrs_trio.settings import FairShareSettings
-from lrs_trio.wire.messages import Failed, Notified, Notify, Released, WriteAllocation, WriteMedium
+from lrs_trio.wire.messages import (
+    Failed,
+    Notified,
+    Notify,
+    ReadAllocation,
+    Released,
+    Request,
+    WriteAllocation,
+    WriteMedium,
+)
 from tests.fakes.house import back
 from tests.fakes.library import tape_id
 from tests.fakes.tapes import GIB, TapeSite, tape_house, tape_settings
@@ -41,6 +53,28 @@ async def test_a_write_whose_only_tape_was_deleted_meanwhile(autojump_clock: Moc
         client.write(GIB)
         assert await client.answer(1) == Failed(-errno.ENOSPC, RequestKind.WRITE)
         assert site.library.calls("load") == []
+
+
+async def test_only_those_are_looked_at_anew_to_whom_a_change_matters(autojump_clock: MockClock) -> None:
+    """They are refused although no drive has come free; nobody else is asked whether he can still be served."""
+    async with tape_house(TapeSite(drives=2, tapes=5)) as house:
+        holder, unlucky, patient, admin = (house.client() for _ in range(4))
+        holder.read("T00", "T04")
+        await holder.granted()
+        unlucky.read("T01")
+        unlucky.read("T02", "T03", id=2)
+        unlucky.read("T00", id=3)
+        patient.read("T02")
+        await house.settle()
+        world = house.family.supply.begin(house.family.queue).world
+        for number, name in enumerate(("T01", "T03", "T00"), 1):
+            house.site.dss.media[tape_id(name)] = replace(house.site.medium(name), get=False)
+            admin.ask(number, Notify(tape_id(name), NotifyOperation.MEDIA_UPDATE, wait=True))
+            assert await unlucky.answer(number) == Failed(-errno.EPERM, RequestKind.READ)
+        assert house.family.supply.begin(house.family.queue).world == world
+        assert patient.bodies == []
+        holder.release(back(tape_id("T00"), to_sync=False), kind=RequestKind.RELEASE_READ)
+        await patient.granted()
 
 
 async def test_a_read_that_gets_no_drive_holds_up_no_write(autojump_clock: MockClock) -> None:
@@ -105,6 +139,31 @@ async def test_a_drive_that_is_unlocked_does_not_adopt_a_tape_that_another_one_i
         assert max(held) == 1
         reader.release(back(tape_id("T00"), to_sync=False), kind=RequestKind.RELEASE_READ)
     assert site.dss.locks == {}
+
+
+async def test_a_tape_that_a_drive_finds_inside_during_a_pass_goes_to_no_other(autojump_clock: MockClock) -> None:
+    """Found by the simulation, seed 20: a pass takes a step at a time, and a drive was adopted between two of them."""
+    site = TapeSite(tapes=0)
+    site.add_tape("T00", drive="D0")
+    site.add_tape("T01")
+    async with tape_house(site) as house:
+        admin, client = house.client(), house.client()
+        admin.ask(1, Notify(tape_id("D0"), NotifyOperation.DEVICE_LOCK, True))
+        assert isinstance(await admin.answer(1), Notified)
+        queue, reads = RequestQueue(keeps_heads=True), []
+        for serial, tape in enumerate(("T00", "T01"), 1):
+            body = ReadAllocation(1, (tape_id(tape),))
+            reads.append(Allocation(client.client, Request(serial, body), body, serial, 0.0, SyncThresholds(1, 1, 1)))
+            queue.add(reads[-1])
+        supply = house.family.supply
+        made = supply.begin(queue)
+        admin.ask(2, Notify(tape_id("D0"), NotifyOperation.DEVICE_UNLOCK, True))
+        assert isinstance(await admin.answer(2), Notified)
+        outcomes = [made.decide(read) for read in reads]
+        assert [type(outcome) for outcome in outcomes] == [Waits, Waits]
+        later = supply.begin(queue)
+        takes = [outcome.takes[0] for read in reads if isinstance(outcome := later.decide(read), Placed)]
+        assert [take.device.name for take in takes] == ["D0", "D1"]
 
 
 async def test_a_tape_that_turns_out_to_be_protected_is_promised_to_nobody_else(autojump_clock: MockClock) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrs_trio.model import Family, FsType, RequestKind, SyncThresholds
+from lrs_trio.model import Family, FsType, RequestKind, ResourceId, SyncThresholds
 from lrs_trio.scheduling.client import Client
 from lrs_trio.scheduling.library_turns import turns
 from lrs_trio.scheduling.queue import Line, RequestQueue
@@ -53,7 +53,7 @@ def test_law_if_all_is_open_the_order_is_that_of_the_queue(
 ) -> None:
     queue = queue_of(drawn)
     expected = [request.serial for request in queue.in_order()]
-    assert once(turns(queue, lambda line: True, lambda: True)) == expected
+    assert once(turns(queue, lambda line: True, lambda: True, queue.next_line)) == expected
 
 
 @given(asked, st.sets(st.sampled_from("abcd")))
@@ -69,7 +69,7 @@ def test_law_who_stands_in_no_open_line_is_left_out_and_the_others_keep_their_or
         return request.kind is RequestKind.WRITE or any(medium.name not in closed for medium in request.media)
 
     expected = [request.serial for request in queue.in_order() if has_open_line(request)]
-    assert once(turns(queue, is_open, lambda: True)) == expected
+    assert once(turns(queue, is_open, lambda: True, queue.next_line)) == expected
 
 
 @given(asked, st.randoms(use_true_random=False))
@@ -79,16 +79,30 @@ def test_law_those_behind_are_found_when_others_are_taken_out_meanwhile(
     queue = queue_of(drawn)
     expected = [request.serial for request in queue.in_order()]
     seen = []
-    for _, request in turns(queue, lambda line: True, lambda: True):
+    for _, request in turns(queue, lambda line: True, lambda: True, queue.next_line):
         seen.append(request.serial)
         queue.discard(request)
     assert seen == expected
     assert (len(queue), queue.all_lines(), [len(heads) for heads in queue.heads.values()]) == (0, [], [0, 0, 0])
 
 
+@given(asked, st.dictionaries(st.sampled_from("abcd"), st.sampled_from(["here", "there"])), st.data())
+def test_law_lines_stand_in_the_same_order_wherever_their_media_are(
+    drawn: list[tuple[WriteAllocation | ReadAllocation | Format, int, int]], places: dict[str, str], data: st.DataObject
+) -> None:
+    queue, plain = queue_of(drawn), queue_of(drawn)
+    for chosen in (places, dict.fromkeys(data.draw(st.sets(st.sampled_from("abcd"))), "there")):
+        queue.sort_by({tape_id(name): place for name, place in chosen.items()}, [tape_id(name) for name in "abcd"])
+        expected = once(turns(plain, lambda line: True, lambda: True, plain.next_line))
+        assert once(turns(queue, lambda line: True, lambda: True, queue.next_line)) == expected
+        for kind in RequestKind.READ, RequestKind.FORMAT:
+            for place, lines in queue.heads[kind].items():
+                assert {chosen.get(line.wants.name) for line in lines if isinstance(line.wants, ResourceId)} == {place}
+
+
 def test_nothing_more_is_looked_at_once_there_is_nothing_to_give() -> None:
     queue = queue_of([(ReadAllocation(1, (tape_id("a"),)), 0, 0)] * 5)
     given: list[int] = []
-    for _, request in turns(queue, lambda line: True, lambda: len(given) < 2):
+    for _, request in turns(queue, lambda line: True, lambda: len(given) < 2, queue.next_line):
         given.append(request.serial)
     assert given == [1, 2]

@@ -70,6 +70,34 @@ def test_discarding_takes_out_one_and_forgives_strangers() -> None:
     assert (len(queue), queue.count(W), list(queue.in_order())) == (1, 1, [second])
 
 
+def test_doubts_are_about_those_who_wait_for_a_medium_and_about_all_writes() -> None:
+    queue = RequestQueue()
+    for kind in (W, R, F):
+        queue.add(make(kind, int(kind)))
+    queue.doubt([])
+    assert queue.take_doubtful() == {}
+    queue.doubt([medium_id("/srv/b")])
+    assert [line.kind for line in queue.take_doubtful()] == [W]
+    queue.doubt([medium_id("/srv/b"), medium_id("/srv/a")])
+    queue.doubt([medium_id("/srv/a")])
+    assert sorted(line.kind for line in queue.take_doubtful()) == [W, R, F]
+    assert queue.take_doubtful() == {}
+
+
+def test_as_many_drives_are_needed_as_one_needs_at_once() -> None:
+    queue, several = RequestQueue(), ReadAllocation(2, tuple(map(medium_id, ("/srv/a", "/srv/b", "/srv/c"))))
+    first = Allocation(CLIENT, Request(0, several), several, 1, 0.0, SyncThresholds(1, 1, 1))
+    queue.add(make(R, 2))
+    assert queue.most_drives == 1
+    queue.add(first)
+    queue.add(make(F, 3))
+    assert queue.most_drives == 2
+    for request in tuple(queue.in_order()):
+        queue.discard(request)
+    queue.add(make(W, 4))
+    assert queue.most_drives == 1
+
+
 def test_changes_during_a_pass_do_not_show() -> None:
     queue = RequestQueue()
     for serial in range(4):

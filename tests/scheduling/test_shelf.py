@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lrs_trio.errors import LrsError
 from lrs_trio.model import FsStatus, Medium, ResourceId
 from lrs_trio.scheduling.catalog import Shelved
-from lrs_trio.scheduling.piles import Fit, Pile, PileName, ShelfMedium, Wish, piled
+from lrs_trio.scheduling.piles import Fit, Pile, PileName, ShelfMedium, Wish, class_of, piled
 from lrs_trio.scheduling.shelf import MOST_WISHES, Shelf
 from tests.fakes.stock import tape, tape_id
 
@@ -39,6 +39,7 @@ def contents(piles: dict[PileName, Pile]) -> dict[PileName, tuple[list[list[str]
 def test_law_it_is_what_a_look_at_all_media_would_find(random: Random) -> None:
     names = [f"T{number}" for number in range(8)]
     shelf, rows, places = Shelf(), dict[ResourceId, Shelved](), dict[ResourceId, int]()
+    in_drives = set[ResourceId]()
     for _ in range(8):
         changed = random.sample(names, random.randrange(len(names)))
         for name in changed:
@@ -47,9 +48,10 @@ def test_law_it_is_what_a_look_at_all_media_would_find(random: Random) -> None:
             else:
                 refusal = LrsError(11, "in use elsewhere") if random.random() < 0.2 else None
                 rows[tape_id(name)] = Shelved(any_tape(random, name), refusal)
-        in_drives = {tape_id(name) for name in random.sample(names, 2)}
+        before, in_drives = in_drives, {tape_id(name) for name in random.sample(names, 2)}
         alone = {tape_id(name) for name in random.sample(names, random.randrange(3))}
-        shelf.update(rows, [tape_id(name) for name in changed], in_drives, alone)
+        moved = sorted(before ^ in_drives)
+        shelf.update(rows, [*(tape_id(name) for name in changed), *moved], in_drives, alone)
         for medium, shelved in shelf.media.items():
             places.setdefault(medium, shelved.place)
         expected = {
@@ -58,6 +60,7 @@ def test_law_it_is_what_a_look_at_all_media_would_find(random: Random) -> None:
             if medium not in in_drives
         }
         assert shelf.media == expected
+        assert shelf.classes == {medium: class_of(shelved.medium) for medium, shelved in expected.items()}
         for wish in random.sample(WISHES, 2):
             media = sorted(expected.values(), key=lambda shelved: shelved.place)
             fresh = piled(media, wish, alone)

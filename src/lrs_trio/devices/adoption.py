@@ -110,8 +110,8 @@ class AdoptingDrive(DeviceTask):
         ``False`` after a while if another drive of ours has it: that is likely to take it out of here.
         """
         while (rival := self._other_holder(medium.id)) is None:
-            # From now on it is promised to no other drive.
             self._coming = medium
+            self._drives.found(medium)
             holder = await self._ownership.try_take(LockType.MEDIA, medium.id)
             if holder is None:
                 self._ownership.outlasted()

@@ -23,15 +23,17 @@ class DriveContext(DeviceContext):
     """What all drives of a family share, beside `evidence` of what is broken.
 
     `judge` sees to it that what the evidence has proven broken is failed. `put_back` is told of each medium that is in
-    no drive any more, with the error that keeps it from being used, if there is one. `logs_moves` tells of a library
-    whether its loads and unloads are ours to log. `drives` are all of them: they have the locks of media in common, for
-    in the DSS those are the daemon's.
+    no drive any more, with the error that keeps it from being used, if there is one. `found` is told of each one that a
+    drive has found inside, from when on no other drive may be promised it. `logs_moves` tells of a library whether its
+    loads and unloads are ours to log. `drives` are all of them: they have the locks of media in common, for in the DSS
+    those are the daemon's.
     """
 
     evidence: Evidence
     wall_clock: Callable[[], float]
     judge: Callable[[list[Verdict]], Awaitable[None]]
     put_back: Callable[[Medium, LrsError | None], None]
+    found: Callable[[Medium], None]
     logs_moves: Callable[[str], bool]
     drives: Callable[[], Iterable[DeviceTask]]
 

@@ -89,6 +89,13 @@ class ReadMedium(Operation["MediumRow | None"]):
 
 
 @dataclass(frozen=True, slots=True)
+class ReadNamedMedia(Operation["tuple[MediumRow | LrsError | None, ...]"]):
+    """`media`, in their order: ``None`` for one that is not there, an error for one that cannot be understood."""
+
+    media: tuple[ResourceId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReadChangedMedia(Operation["tuple[MediumRow, ...]"]):
     """Those of `media` that may have changed since this home last answered with them, in the order of their id.
 

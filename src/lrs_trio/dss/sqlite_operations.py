@@ -33,6 +33,7 @@ from lrs_trio.dss.operations import (
     ReadLog,
     ReadMedia,
     ReadMedium,
+    ReadNamedMedia,
     ReleaseLock,
     ReplaceLock,
     SetDeviceStatus,
@@ -92,6 +93,16 @@ def _read_media(db: apsw.Connection, operation: ReadMedia) -> tuple[MediumRow, .
 def _read_medium(db: apsw.Connection, operation: ReadMedium) -> MediumRow | None:
     rows = db.execute(SELECT_MEDIA + WHERE_MEDIUM, id_columns(operation.id)).fetchall()
     return medium_row_from_row(rows[0]) if rows else None
+
+
+def _read_named_media(db: apsw.Connection, operation: ReadNamedMedia) -> tuple[MediumRow | LrsError | None, ...]:
+    found: list[MediumRow | LrsError | None] = []
+    for medium in operation.media:
+        try:
+            found.append(_read_medium(db, ReadMedium(medium)))
+        except LrsError as error:
+            found.append(error)
+    return tuple(found)
 
 
 def read_readable_media(db: apsw.Connection, media: Iterable[ResourceId]) -> tuple[MediumRow, ...]:
@@ -329,6 +340,7 @@ READS: Final[Mapping[type[Operation[Any]], Handler]] = {
     ReadDevice: _read_device,
     ReadMedia: _read_media,
     ReadMedium: _read_medium,
+    ReadNamedMedia: _read_named_media,
     ReadLocks: _read_locks,
     ReadHealthLog: _read_health_log,
     ReadLog: _read_log,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -12,10 +12,11 @@ import trio
 
 from lrs_trio.devices.device import DeviceTask
 from lrs_trio.devices.fixed import FixedDevice
-from lrs_trio.dss.operations import MediumRow, ReadMedium
+from lrs_trio.dss.operations import MediumRow
 from lrs_trio.errors import LrsError
 from lrs_trio.model import Device, RequestKind, ResourceId
 from lrs_trio.scheduling.attached_pass import AttachedPass
+from lrs_trio.scheduling.media_look_up import in_parts, read_media
 from lrs_trio.scheduling.offers import KeptOffers
 from lrs_trio.scheduling.placement import ALL_KINDS, read_error
 from lrs_trio.scheduling.queue import RequestQueue
@@ -45,16 +46,11 @@ class AttachedSupply:
     async def start(self) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def look_up(self, request: PlaceableRequest, media: Iterable[ResourceId]) -> None:
+    async def look_up(self, request: PlaceableRequest, media: Sequence[ResourceId]) -> None:
         """Find out why media that are in no device here cannot be had, so that the refusal is exact."""
-        for medium in media:
-            if self.around.is_attached(medium):
-                continue
-            try:
-                row = await self._context.dss.execute(ReadMedium(medium))
-                request.absent[medium] = self._why_absent(request, medium, row)
-            except LrsError as error:
-                request.absent[medium] = error
+        for part in map(self.around.unattached, in_parts(media)):
+            for medium, row in zip(part, await read_media(self._context.dss, part), strict=True):
+                request.absent[medium] = row if isinstance(row, LrsError) else self._why_absent(request, medium, row)
 
     def _why_absent(self, request: PlaceableRequest, medium: ResourceId, row: MediumRow | None) -> LrsError:
         if row is None:

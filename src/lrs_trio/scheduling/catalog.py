@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from math import inf
 
 import structlog
 import trio
 
-from lrs_trio.dss.operations import Dss, MediumRow, ReadMedia, ReadMedium
+from lrs_trio.dss.operations import Dss, MediumRow, ReadMedia
 from lrs_trio.dss.processes import process_start_time
 from lrs_trio.dss.recovery import Standing, StartTimeOf, standing_of
 from lrs_trio.errors import LrsError, MediumMissingError, describe
 from lrs_trio.model import AdmStatus, Family, Lock, LockOwner, Medium, ResourceId
+from lrs_trio.scheduling.media_look_up import in_parts, read_media
 from lrs_trio.scheduling.pace import Pace
 
 log = structlog.get_logger()
@@ -122,22 +124,33 @@ class Catalog:
             news = (name not in later and self._drop(name)) or news
         return news
 
-    def take_changed(self) -> list[ResourceId]:
-        """The media of which anything has changed since the last call."""
-        changed, self._changed = self._changed, {}
-        return list(changed)
+    @property
+    def changes(self) -> int:
+        """How many media `take_changed` would return."""
+        return len(self._changed)
 
-    async def look_up(self, medium: ResourceId) -> LrsError | None:
-        """Read one medium again; the result says that the DSS does not know it."""
-        try:
-            row = await self._dss.execute(ReadMedium(medium))
-        except LrsError as error:
-            return error
-        if row is None:
-            self.version += self._drop(medium)
-            return LrsError(errno.ENXIO, f"{medium}: the DSS does not know this medium")
-        self._put(self._shelved(row, trio.current_time()))
-        return None
+    def take_changed(self, most: int | None = None) -> list[ResourceId]:
+        """The media of which anything has changed and that no call has returned since, at most so many."""
+        taken = list(islice(self._changed, most))
+        for medium in taken:
+            del self._changed[medium]
+        return taken
+
+    async def look_up(self, media: Sequence[ResourceId]) -> dict[ResourceId, LrsError]:
+        """Read `media` again; the result says of which the DSS knows nothing, and of which nothing can be read."""
+        errors: dict[ResourceId, LrsError] = {}
+        for part in in_parts(media):
+            rows = await read_media(self._dss, part)
+            now = trio.current_time()
+            for medium, row in zip(part, rows, strict=True):
+                if isinstance(row, LrsError):
+                    errors[medium] = row
+                elif row is None:
+                    self.version += self._drop(medium)
+                    errors[medium] = LrsError(errno.ENXIO, f"{medium}: the DSS does not know this medium")
+                else:
+                    self._put(self._shelved(row, now))
+        return errors
 
     def put_back(self, medium: Medium, error: LrsError | None) -> None:
         """`medium` is in no drive any more; `error` says why it cannot be used."""

@@ -231,7 +231,7 @@ class FamilyScheduler:
         if isinstance(request, NotifyRequest):
             nursery.start_soon(self._notify, request, devices, name=f"notify of {request.body.resource}")
         elif isinstance(request, PlaceableRequest):
-            unknown = [medium for medium in request.media if not self.is_attached(medium)]
+            unknown = self._around.unattached(request.media)
             if unknown:
                 nursery.start_soon(self._look_up, request, unknown, name="look-up of media")
             else:
@@ -245,7 +245,7 @@ class FamilyScheduler:
             self.look()
 
     async def _look_up(self, request: PlaceableRequest, media: list[ResourceId]) -> None:
-        await self._roster.look_again(lambda awaited: awaited in media)
+        await self._roster.look_again(frozenset(media).__contains__)
         await self.supply.look_up(request, media)
         self._admit(request)
 

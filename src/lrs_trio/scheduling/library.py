@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from math import inf
@@ -32,6 +32,9 @@ from lrs_trio.settings import TapeSettings
 from lrs_trio.storage.protocols import DriveUnit
 
 log = structlog.get_logger()
+
+RESTOCKED_AT_ONCE = 500
+"""How many media that have changed are put in their places in one step."""
 
 
 class LibrarySupply:
@@ -71,6 +74,8 @@ class LibrarySupply:
         self._news = 0
         self._shelf = Shelf()
         self._drive_offers = DriveOffers(self._offer)
+        self._found_since: dict[ResourceId, None] = {}
+        """The media that drives have found inside since the last pass began."""
         self._located: Mapping[ResourceId, float] = {}
         self._make_context = partial(
             DriveContext,
@@ -90,14 +95,15 @@ class LibrarySupply:
         return settings
 
     @property
-    def drives(self) -> Iterable[DriveTask]:
-        return (device for device in self._around.devices.values() if isinstance(device, DriveTask))
+    def drives(self) -> list[DriveTask]:
+        return [device for device in self._around.devices.values() if isinstance(device, DriveTask)]
 
     def make_device(self, row: Device) -> DeviceTask:
         context = self._make_context(
             evidence=self.suspicions.evidence,
             changed=partial(self._drive_changed, row.id),
             put_back=partial(self._put_back, row.id),
+            found=partial(self._found, row.id),
         )
         return DriveTask(row, self._make_unit(row), context)
 
@@ -109,19 +115,34 @@ class LibrarySupply:
         await self.suspicions.forget_unlocked(rows)
         self._tell_gaps(row.model for row in rows if row.host == self._around.context.owner.host)
 
-    async def look_up(self, request: PlaceableRequest, media: Iterable[ResourceId]) -> None:
+    async def look_up(self, request: PlaceableRequest, media: Sequence[ResourceId]) -> None:
         """Read the media anew that a request names, so that nothing is loaded or refused on old knowledge."""
-        for medium in media:
-            if (error := await self.catalog.look_up(medium)) is not None:
-                request.absent[medium] = error
+        request.absent.update(await self.catalog.look_up(media))
 
     async def refresh(self, queue: RequestQueue) -> bool:
         self.catalog.expire(trio.current_time())
         locked = [medium for medium in self.suspicions.media() if not self.catalog.is_unlocked(medium)]
-        news = await self.catalog.refresh() if len(queue) else False
+        if len(queue):
+            await self.catalog.refresh()
         for medium in filter(self.catalog.is_unlocked, locked):
             await self.suspicions.forget(medium, is_drive=False)
-        return news
+        # What is left is taken in when the pass begins. At first that would be all media in one step.
+        while self.catalog.changes > RESTOCKED_AT_ONCE:
+            self._take_in(self.catalog.take_changed(RESTOCKED_AT_ONCE), (), queue)
+            await trio.lowlevel.checkpoint()
+        return False
+
+    def _take_in(self, changed: Iterable[ResourceId], moved: Iterable[ResourceId], queue: RequestQueue) -> None:
+        """Know the shelf as it is: rows have `changed`, media have `moved` into drives, out of them, or with them.
+
+        Who waits for any of them may do so in vain by now. Of what is in drives we know more than the rows say.
+        """
+        touched, in_drives = dict.fromkeys((*changed, *moved)), self._drive_offers.in_drives
+        alone = dict.fromkeys(medium for _, medium in self.suspicions.evidence.barred())
+        self._shelf.update(self.catalog.rows, touched, in_drives, alone)
+        queue.sort_by(self._shelf.classes, touched)
+        queue.doubt([medium for medium in touched if medium not in in_drives])
+        queue.doubt(list(moved))
 
     @property
     def looks(self) -> int | None:
@@ -146,24 +167,23 @@ class LibrarySupply:
 
     def next_change(self) -> float:
         now = trio.current_time()
-        busy = (drive.busy_until for drive in self.drives if drive.busy_until > now)
+        busy = (drive.busy_until for drive in self._drive_offers.staying if drive.busy_until > now)
         return min(self.catalog.next_expiry(), min(busy, default=inf))
 
     def begin(self, queue: RequestQueue) -> LibraryPass:
         settings, known = self.settings, self._drive_offers
         if settings.dispatch == "none":
             self._dedicated.clear()
-        located = self._around.recheck.located
-        if located or self._located:
-            known.touch_all()
-        self._located = dict(located)
-        known.renew(self.drives)
+        known.touch_media(self._located)
+        self._located = dict(self._around.recheck.located)
+        known.touch_media(self._located)
+        barred = self.suspicions.evidence.barred()
+        known.renew(self.drives, queue.most_drives + len(barred))
         known.known.shared = settings.dispatch == "none"
         if not known.known.shared:
             share_out(known.offers, queue, settings, self._in_favour)
-        barred = self.suspicions.evidence.barred()
-        alone = {medium for _, medium in barred}
-        self._shelf.update(self.catalog.rows, self.catalog.take_changed(), known.in_drives, alone)
+        self._take_in(self.catalog.take_changed(), known.take_moved(), queue)
+        self._found_since = {}
         stock = Stock(
             drives=known.offers,
             shelf=self._shelf.media,
@@ -181,9 +201,10 @@ class LibrarySupply:
             queue,
             self._around,
             settings,
-            (known.version, self.catalog.version, self._news),
+            (known.version, self._news),
             writers_of(self.drives) if settings.max_writers_per_grouping else {},
             self.suspicions.evidence.suspects(),
+            self._found_since,
         )
 
     def end(self, made: Pass) -> None:
@@ -194,7 +215,8 @@ class LibrarySupply:
             self._dedicated |= {offer.device: offer.dedicated for offer in made.stock.drives}
         for name, medium in made.exchanges.items():
             drive = self._around.devices.get(name)
-            if isinstance(drive, DriveTask) and drive.state.idle:
+            is_elsewhere = medium is not None and medium.id in self._found_since
+            if isinstance(drive, DriveTask) and drive.state.idle and not is_elsewhere:
                 drive.exchange(medium)
                 self._drive_offers.touch(name)
         self._favour(made.out_of_turn)
@@ -224,7 +246,7 @@ class LibrarySupply:
 
     async def medium_updated(self, medium: ResourceId) -> None:
         self.catalog.forget(medium)
-        if await self.catalog.look_up(medium) is None and self.catalog.is_unlocked(medium):
+        if not await self.catalog.look_up([medium]) and self.catalog.is_unlocked(medium):
             await self.suspicions.forget(medium, is_drive=False)
 
     def report(self) -> Mapping[str, object]:
@@ -252,6 +274,10 @@ class LibrarySupply:
         self._drive_offers.touch(drive)
         self.catalog.put_back(medium, error)
         self._around.context.changed()
+
+    def _found(self, drive: ResourceId, medium: Medium) -> None:
+        self._found_since[medium.id] = None
+        self._drive_changed(drive)
 
     def _tell_gaps(self, drive_models: Iterable[str | None]) -> None:
         """Say once what the tables of the settings leave out. A drive that has no model in the DSS tells it itself."""

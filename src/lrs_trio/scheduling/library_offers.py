@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from lrs_trio.errors import LrsError
 from lrs_trio.model import Medium, RequestKind, ResourceId
-from lrs_trio.scheduling.piles import Pile, PileName, ShelfMedium, Wish, piled, room_of
+from lrs_trio.scheduling.piles import Pile, PileName, ShelfMedium, Wish, pile_of, piled, room_of
 from lrs_trio.scheduling.placement import ALL_KINDS, Placed, VolumeOffer, Waits
 
 FROM_SHELF = 3
@@ -179,12 +179,13 @@ class Stock:
     _pairs: dict[tuple[str | None, str | None], bool] = field(default_factory=dict, init=False)
     _alone: frozenset[ResourceId] = field(default=frozenset(), init=False)
     _open: list[DriveOffer] = field(default_factory=list, init=False)
+    _elsewhere_fit: dict[tuple[PileName, PileName], bool] = field(default_factory=dict, init=False)
     _elsewhere: dict[Wish, list[tuple[Medium, int]]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         known = self.known_drives or _known_of(self.drives)
         self._alone = frozenset(medium for _, medium in self.barred)
-        self._open = [drive for drive in self.drives if drive.open]
+        self._open = [drive for drive in self.drives if drive.slots > 0 and drive.serving]
         self._homes = dict(known.homes)
         self._takers = known.takers
         self.shared = known.shared
@@ -249,6 +250,28 @@ class Stock:
         """Whether `medium` can be used in `drive`, as far as anybody knows."""
         if medium.id in self._alone and (drive.device, medium.id) in self.barred:
             return False
+        return self.takes(medium, drive)
+
+    def lies_alone(self, medium: Medium) -> bool:
+        """Whether `medium` does not fit all drives that others like it fit."""
+        return medium.id in self._alone
+
+    def pile_of(self, medium: Medium) -> PileName:
+        """Media of which this is the same fit the same drives."""
+        return pile_of(medium, self._alone)
+
+    def fits_elsewhere(self, medium: Medium, other: Medium) -> bool:
+        """Whether there is a drive for `medium`, once nothing goes on there, that is none for `other`."""
+        piles = self.pile_of(medium), self.pile_of(other)
+        known = self._elsewhere_fit.get(piles)
+        if known is None:
+            drives = (drive for drive in self.drives if drive.serving)
+            known = any(self.fits(medium, drive) and not self.fits(other, drive) for drive in drives)
+            self._elsewhere_fit[piles] = known
+        return known
+
+    def takes(self, medium: Medium, drive: DriveOffer) -> bool:
+        """Whether `drive` takes media like `medium`."""
         return medium.id.library == drive.device.library and self._is_compatible(medium, drive)
 
     def _is_compatible(self, medium: Medium, drive: DriveOffer) -> bool:

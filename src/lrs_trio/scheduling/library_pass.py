@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 import trio
 
@@ -19,18 +20,25 @@ from lrs_trio.scheduling.library_offers import DriveOffer, DriveTake, Stock, all
 from lrs_trio.scheduling.library_placement import format_refusal, place_format, place_read, read_refusal
 from lrs_trio.scheduling.library_turns import turns
 from lrs_trio.scheduling.library_write import place_write, write_refusal, writers_full
+from lrs_trio.scheduling.piles import class_of
 from lrs_trio.scheduling.placement import Never, Outcome, Placed, VolumeOffer, Waits, is_readable
 from lrs_trio.scheduling.queue import Demand, Line, RequestQueue
+from lrs_trio.scheduling.ranked import Rank
 from lrs_trio.scheduling.requests import PlaceableRequest
 from lrs_trio.scheduling.supply import Surroundings
 from lrs_trio.settings import TapeSettings
 from lrs_trio.wire.messages import ReadAllocation, WriteAllocation, WriteMedium
 
-LOOKS_PER_STEP = 256
-"""How many requests are decided in one step where there are few drives; where there are many each takes longer."""
+LOOKS_PER_STEP = 16
+"""How many requests are decided in one step where few drives are open; where many are each takes longer."""
 
 MOST_IN_VAIN = 16
 """How many writes of a line are looked at in one pass that find nothing."""
+
+
+_BOTH_KINDS = frozenset({RequestKind.READ, RequestKind.WRITE})
+
+_UNSETTLED = frozenset({DeviceStatus.WAITING, DeviceStatus.ADOPTING})
 
 
 @dataclass(slots=True)
@@ -44,6 +52,8 @@ class LibraryPass:
     version: object
     writers: dict[str, set[object]]
     suspects: Iterable[tuple[ResourceId, ResourceId, str]]
+    found: Container[ResourceId] = ()
+    """The media that drives have found inside meanwhile: they are not on the shelf any more."""
     out_of_turn: dict[RequestKind, None] = field(default_factory=dict)
     """The kinds of requests that wait for more drives than are there for them, in the order of the queue."""
     exchanges: dict[ResourceId, Medium | None] = field(default_factory=dict)
@@ -52,7 +62,7 @@ class LibraryPass:
     _closed: dict[Line, None] = field(default_factory=dict)
     _in_vain: dict[Line, int] = field(default_factory=dict)
     """By line: how many of its writes have found nothing."""
-    _fruitless: dict[tuple[str, str | None], None] = field(default_factory=dict)
+    _fruitless: dict[Hashable, None] = field(default_factory=dict)
     """The kinds of media on the shelf for which nothing is there that a read could have."""
 
     @property
@@ -62,10 +72,10 @@ class LibraryPass:
 
     @property
     def looks_per_step(self) -> float:
-        return max(LOOKS_PER_STEP * 16 // (16 + len(self.stock.drives)), 2)
+        return max(LOOKS_PER_STEP * 16 // (16 + len(self.stock.opened)), 1)
 
     def turns(self) -> Iterator[PlaceableRequest | None]:
-        for line, request in turns(self.queue, self._is_open, lambda: bool(self.stock.opened)):
+        for line, request in turns(self.queue, self._is_open, lambda: bool(self.stock.opened), self._ahead):
             self._line = line
             yield request
 
@@ -94,6 +104,40 @@ class LibraryPass:
             return False
         return self.stock.refusal(wanted) is None and bool(self.stock.ever(medium))
 
+    def _ahead(self, kind: RequestKind, after: Rank | None) -> tuple[Rank, Line] | None:
+        """The line of `kind` that stands next behind `after`, of those that could be open.
+
+        There are about as many lines as tapes, and most of them wait for one that is in a busy drive, or that no drive
+        can be had for. So the drives that are open are asked for what is in them.
+        """
+        stock, lines = self.stock, self.queue.lines[kind]
+        if kind is RequestKind.WRITE or not stock.shared:
+            return self.queue.next_line(kind, after)
+        nearest = self.queue.next_line(kind, after, self._giving(kind))
+        inside = [drive.medium.id for drive in stock.opened if drive.medium is not None]
+        for medium in chain(inside, stock.evicted):
+            line = lines.get(medium)
+            head = line.head if line is not None else None
+            if line is None or head is None or (after is not None and head <= after):
+                continue
+            if nearest is None or head < nearest[0]:
+                nearest = head, line
+        return nearest
+
+    def _giving(self, kind: RequestKind) -> list[Hashable]:
+        """The kinds of media on the shelf of which one could be had by a request of `kind`."""
+        giving = []
+        for place, lines in self.queue.heads[kind].items():
+            first = lines.first()
+            if place is None or place in self._fruitless or first is None or isinstance(first[1].wants, Demand):
+                continue
+            medium = self.stock.known(first[1].wants)
+            if medium is not None and any(self.stock.takes(medium, drive) for drive in self.stock.opened):
+                giving.append(place)
+            else:
+                self._fruitless[place] = None
+        return giving
+
     def _is_open(self, line: Line) -> bool:
         """Whether any request of `line` could take or keep anything."""
         stock, wanted = self.stock, line.wants
@@ -105,7 +149,7 @@ class LibraryPass:
         if home is not None:
             return home.open
         medium = stock.known(wanted)
-        if medium is None or _class_of(medium) in self._fruitless:
+        if medium is None or class_of(medium) in self._fruitless:
             return False
         return any(stock.fits(medium, drive) for drive in stock.opened)
 
@@ -118,11 +162,24 @@ class LibraryPass:
             self._in_vain[line] = self._in_vain.get(line, 0) + 1
             if not outcome.in_turn or self._in_vain[line] >= MOST_IN_VAIN:
                 self._closed[line] = None
-        elif len(request.media) == 1 and not outcome.unload and not outcome.fetch:
-            self._closed[line] = None
-            medium = self.stock.known(line.wants)
-            if request.kind is RequestKind.READ and medium is not None and self.stock.on_shelf(line.wants):
-                self._fruitless[_class_of(medium)] = None
+        elif not outcome.unload and not outcome.fetch:
+            if len(request.media) == 1:
+                self._closed[line] = None
+            if request.kind is RequestKind.READ:
+                self._fruitless |= dict.fromkeys(map(class_of, self._left_to_others(request)))
+
+    def _left_to_others(self, request: PlaceableRequest) -> Iterator[Medium]:
+        """The media of a read that it could have if it took drives whose media other reads want, as none does.
+
+        So it is with all media of their kinds.
+        """
+        victims = [drive for drive in self.stock.opened if drive.at_rest and drive.exchangeable]
+        for name in request.media:
+            medium = self.stock.known(name)
+            if medium is None or not self.stock.on_shelf(name) or self.stock.lies_alone(medium):
+                continue
+            if any(self.stock.takes(medium, drive) for drive in victims):
+                yield medium
 
     def decide(self, request: PlaceableRequest) -> Outcome:
         outcome = self._place(request)
@@ -133,6 +190,8 @@ class LibraryPass:
             if stale:
                 for take in stale:
                     take.drive.slots, take.drive.untouched = 0, False
+                    if take.medium.id in self.found:
+                        self.stock.gone.add(take.medium.id)
                 # What they can do now is for the next pass to find out.
                 self.around.context.changed()
                 return self.decide(request)
@@ -169,7 +228,9 @@ class LibraryPass:
         return self.around.held_by(request.client) if body.prevent_duplicate else frozenset()
 
     def _is_stale(self, take: DriveTake) -> bool:
-        """Whether a drive can do less by now than its offer says, or has something else in it."""
+        """Whether by now the drive can do less than its offer says or has another medium, or another drive has this one."""
+        if not take.in_place and take.medium.id in self.found:
+            return True
         drive, medium = self.around.devices.get(take.device), take.drive.medium
         if not isinstance(drive, DriveTask) or drive.state.free_slots(trio.current_time()) <= 0:
             return True
@@ -204,7 +265,7 @@ def drive_offer(
         serving=state.error is None and not state.stopping and state.status is not DeviceStatus.WAITING,
         idle=state.idle,
         slots=state.free_slots(now),
-        kinds=frozenset(kind for kind in (RequestKind.READ, RequestKind.WRITE) if state.accepts(kind)),
+        kinds=_BOTH_KINDS if state.mix_reads_and_writes else frozenset(filter(state.accepts, _BOTH_KINDS)),
         mixes=state.mix_reads_and_writes,
         load=len(state.grants),
         pending=len(state.to_sync),
@@ -212,8 +273,8 @@ def drive_offer(
         formatting=state.formatting is not None,
         located=medium is not None and medium.id in around.recheck.located,
         stays=now < drive.busy_until,
-        # It stays for a time only: that has to be looked at in every pass.
-        untouched=now >= drive.busy_until,
+        # These are to be looked at in every pass: it stays for a time only, or does not tell yet what is in it.
+        untouched=now >= drive.busy_until and state.status not in _UNSETTLED,
         dedicated=dedicated,
         refusal=_refusal(drive, medium),
     )
@@ -261,11 +322,6 @@ def writers_of(drives: Iterable[DriveTask]) -> dict[str, set[object]]:
             if grant.grouping is not None:
                 writers.setdefault(grant.grouping, set()).add(grant.holder.client)
     return writers
-
-
-def _class_of(medium: Medium) -> tuple[str, str | None]:
-    """What decides which drives take `medium`, where nothing has failed."""
-    return medium.id.library, medium.model
 
 
 def _hardest(line: Line, wanted: Demand) -> WriteAllocation:

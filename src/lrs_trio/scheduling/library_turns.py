@@ -14,18 +14,22 @@ from lrs_trio.scheduling.queue import KINDS, MOST_LINES, Line, RequestQueue
 from lrs_trio.scheduling.ranked import Rank
 from lrs_trio.scheduling.requests import PlaceableRequest
 
+Ahead = Callable[[RequestKind, Rank | None], tuple[Rank, Line] | None]
+"""Finds the line of a kind that stands next behind a rank and could be open, with the rank at which it stands."""
+
 _Turn = tuple[int, int, Line, PlaceableRequest]
 
 
 def turns(
-    queue: RequestQueue, is_open: Callable[[Line], bool], gives: Callable[[], bool]
+    queue: RequestQueue, is_open: Callable[[Line], bool], gives: Callable[[], bool], ahead: Ahead
 ) -> Iterator[tuple[Line, PlaceableRequest]]:
     """Those in `queue` whose line `is_open`, each with that line, as long as anything `gives`.
 
-    A line that is not open is not asked again. One that stands in several lines may come several times.
+    `ahead` may leave out lines that are not open. One that is not open is not asked again. A request that stands in
+    several lines may come several times.
     """
     for _, _, line, request in merge(
-        *(_of_kind(queue, kind, number, is_open, gives) for number, kind in enumerate(KINDS))
+        *(_of_kind(queue, kind, number, is_open, gives, ahead) for number, kind in enumerate(KINDS))
     ):
         if request in queue and is_open(line):
             yield line, request
@@ -37,12 +41,12 @@ def _of_kind(
     number: int,
     is_open: Callable[[Line], bool],
     gives: Callable[[], bool],
+    ahead: Ahead,
 ) -> Iterator[_Turn]:
     begun: dict[Line, None] = {}
     heap: list[tuple[Rank, int, Line, PlaceableRequest]] = []
     latest = 0
-    heads = queue.heads[kind]
-    following = heads.first()
+    following = ahead(kind, None)
     while gives() and (heap or following is not None):
         # Lines join once it is the turn of their first requests.
         while following is not None and (not heap or _rank_of(following[0]) <= heap[0][0]):
@@ -52,7 +56,7 @@ def _of_kind(
                 first = line.requests.first()
                 if first is not None and is_open(line):
                     heappush(heap, (first[0], len(begun), line, first[1]))
-            following = heads.first(head)
+            following = ahead(kind, head)
         if not heap:
             return
         rank, position, line, request = heappop(heap)

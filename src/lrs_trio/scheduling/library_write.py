@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
 
@@ -126,11 +126,16 @@ class _Write:
         """
         needed = len(self._wishes)
         for wish, fit in dict.fromkeys(zip(self._wishes, self._whole, strict=True)):
-            media = (medium for medium, room in self._stock.elsewhere(wish) if room >= fit.least)
-            candidates = chain(self._shelved(wish, fit, gone=()), media)
+            candidates = chain(self._shelved(wish, fit, gone=()), self._elsewhere(wish, fit))
             if sum(1 for _ in islice(filter(self._is_well_served, candidates), needed)) < needed:
                 return False
         return True
+
+    def _elsewhere(self, wish: Wish, fit: Fit) -> Iterator[Medium]:
+        """Those that were not on the shelf when the pass began. Nothing is looked at before anybody asks for one."""
+        for medium, room in self._stock.elsewhere(wish):
+            if room >= fit.least:
+                yield medium
 
     def _is_well_served(self, medium: Medium) -> bool:
         """Whether there are as many drives for `medium` as there are parts."""
@@ -207,8 +212,7 @@ class _Write:
     def _all(self, fits: Sequence[Fit]) -> list[list[Medium]]:
         """For each part the media that fit it, whoever has them now."""
         return [
-            [medium for medium, room in self._stock.elsewhere(wish) if room >= fit.least]
-            + self._shelved(wish, fit, gone=())
+            [*self._elsewhere(wish, fit), *self._shelved(wish, fit, gone=())]
             for wish, fit in zip(self._wishes, fits, strict=True)
         ]
 
@@ -228,11 +232,11 @@ class _Write:
             return rearranged
         open_parts = self._open_parts(slots, found)
         chosen = [self._take(pair, self._largest(pair[0], range(len(found)))) for pair in found if pair is not None]
-        picked = {take.medium for take in chosen}
-        lacking = dict.fromkeys(medium for part in open_parts for medium in self._hoped_for(part, fits[part]))
+        picked = {take.medium.id for take in chosen}
+        lacking = {medium.id: medium for part in open_parts for medium in self._hoped_for(part, fits[part])}
         return self._ways.waits(
             chosen,
-            [medium for medium in lacking if medium not in picked],
+            [medium for name, medium in lacking.items() if name not in picked],
             len(found),
             lambda drive: DriveClaim(drive, 0 if drive.medium is None else self._largest(drive.medium, open_parts)),
         )
@@ -242,9 +246,9 @@ class _Write:
         open_parts = {part for part, pair in enumerate(found) if pair is None}
         settled = {part: pair for part, pair in enumerate(found) if pair is not None}
         while True:
-            media = {medium for part in open_parts for medium in slots[part]}
-            drives = {drive for medium in media for drive in self._ways(medium)}
-            more = {part for part, (medium, drive) in settled.items() if medium in media or drive in drives}
+            media = {medium.id: medium for part in open_parts for medium in slots[part]}
+            drives = {drive for medium in media.values() for drive in self._ways(medium)}
+            more = {part for part, (medium, drive) in settled.items() if medium.id in media or drive in drives}
             if more <= open_parts:
                 return open_parts
             open_parts |= more

@@ -92,8 +92,15 @@ class Pile:
         return [entry[-1] for entry in self._in_order]
 
 
+MediumClass = tuple[str, str | None]
+"""The library and the model of media: what decides which drives take them, where nothing has failed."""
+
 PileName = tuple[str, str | None, ResourceId | None]
 """The library and the model of the media in a pile; one that lies alone has its own."""
+
+
+def class_of(medium: Medium) -> MediumClass:
+    return medium.id.library, medium.model
 
 
 def pile_of(medium: Medium, alone: Container[ResourceId]) -> PileName:

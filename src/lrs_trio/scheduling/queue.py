@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Container, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from lrs_trio.model import RequestKind, ResourceId
 from lrs_trio.scheduling.ranked import Rank, Ranked
 from lrs_trio.scheduling.requests import PlaceableRequest
-from lrs_trio.wire.messages import WriteAllocation
+from lrs_trio.wire.messages import ReadAllocation, WriteAllocation
 
 MOST_LINES = 1 << 20
 """More than the lines in which one request stands."""
@@ -42,6 +42,8 @@ class Line:
     requests: Ranked[PlaceableRequest] = field(default_factory=Ranked)
     head: Rank | None = None
     """Where the line stands among those of its kind."""
+    place: Hashable = None
+    """Where the medium is that it waits for."""
     largest: tuple[int, ...] = ()
     total: int = 0
 
@@ -62,7 +64,7 @@ class RequestQueue:
     """Three queues, one a kind, each by qos, priority and arrival; between the heads the earliest goes first.
 
     Those of the kinds in `by_arrival` go by nothing else. If it `keeps_heads` the lines are kept in the order of their
-    first requests as well.
+    first requests as well, apart by the places of the media that they wait for.
     """
 
     def __init__(self, by_arrival: Container[RequestKind] = (), *, keeps_heads: bool = False) -> None:
@@ -73,9 +75,13 @@ class RequestQueue:
         """By kind: how many have a rank that is more than their arrival."""
         self.lines: dict[RequestKind, dict[ResourceId | Demand, Line]] = {kind: {} for kind in KINDS}
         """By kind, and by what they wait for."""
-        self.heads: dict[RequestKind, Ranked[Line]] = {kind: Ranked() for kind in KINDS}
-        """By kind: the lines in the order of their first requests, if that is kept."""
+        self.heads: dict[RequestKind, dict[Hashable, Ranked[Line]]] = {kind: {} for kind in KINDS}
+        """By kind and place: the lines in the order of their first requests, if that is kept."""
         self._keeps_heads = keeps_heads
+        self.most_drives = 0
+        """No read or format that waits needs more devices at once."""
+        self._places: Mapping[ResourceId, Hashable] = {}
+        self._doubtful: dict[Line, None] = {}
 
     def __len__(self) -> int:
         return len(self._ranks)
@@ -93,6 +99,8 @@ class RequestQueue:
         self._ranks[request] = rank
         self._out_of_order[kind] += rank[0] != 0 or rank[1] != 0
         self._queues[kind].add(rank, request)
+        required = request.body.n_required if isinstance(request.body, ReadAllocation) else 1
+        self.most_drives = max(self.most_drives, required) if len(self) > 1 else required
         lines = self.lines[kind]
         for wanted in wants(request):
             line = lines.get(wanted)
@@ -118,6 +126,24 @@ class RequestQueue:
             if not len(line.requests):
                 del lines[wanted]
 
+    def sort_by(self, places: Mapping[ResourceId, Hashable], moved: Iterable[ResourceId]) -> None:
+        """Keep lines apart by the `places` of their media; those that have `moved` have another one than before.
+
+        What is in none of the places, and what writes wait for, is at ``None``.
+        """
+        self._places = places
+        if self._keeps_heads:
+            for line in self._lines_of(moved):
+                self._move(line)
+
+    def next_line(
+        self, kind: RequestKind, after: Rank | None, places: Iterable[Hashable] | None = None
+    ) -> tuple[Rank, Line] | None:
+        """The line of `kind` that stands next behind `after`, of those at `places` if these are given."""
+        heads = self.heads[kind]
+        found = (heads[place].first(after) for place in (heads if places is None else places))
+        return min((one for one in found if one is not None), key=lambda one: one[0], default=None)
+
     def _move(self, line: Line) -> None:
         """Let `line` stand where its first request does now."""
         first = line.requests.first()
@@ -126,13 +152,37 @@ class RequestQueue:
             # One that is the first in several lines has a place in each of them.
             (qos, priority, serial), request = first
             head = qos, priority, serial * MOST_LINES + wants(request).index(line.wants)
-        if head == line.head:
+        place = None if isinstance(line.wants, Demand) else self._places.get(line.wants)
+        if (head, place) == (line.head, line.place):
             return
+        heads = self.heads[line.kind]
         if line.head is not None:
-            self.heads[line.kind].discard(line.head)
-        line.head = head
+            heads[line.place].discard(line.head)
+            if not len(heads[line.place]):
+                del heads[line.place]
+        line.head, line.place = head, place
         if head is not None:
-            self.heads[line.kind].add(head, line)
+            heads.setdefault(place, Ranked()).add(head, line)
+
+    def _lines_of(self, media: Iterable[ResourceId]) -> Iterator[Line]:
+        for medium in media:
+            for lines in self.lines.values():
+                line = lines.get(medium)
+                if line is not None:
+                    yield line
+
+    # Who may have to be refused.
+
+    def doubt(self, media: Collection[ResourceId]) -> None:
+        """Something about `media` is new: who waits for one of them, or for any to write on, may do so in vain."""
+        if media:
+            self._doubtful |= dict.fromkeys(self._lines_of(media))
+            self._doubtful |= dict.fromkeys(self.lines[RequestKind.WRITE].values())
+
+    def take_doubtful(self) -> dict[Line, None]:
+        """The lines that have become doubtful since the last call."""
+        doubtful, self._doubtful = self._doubtful, {}
+        return doubtful
 
     def turn(self, kind: RequestKind, rank: Rank) -> int:
         """Compares one that waits with those of other kinds: the lower one goes first.

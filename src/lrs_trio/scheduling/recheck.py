@@ -9,15 +9,12 @@ import structlog
 import trio
 
 from lrs_trio.devices.device import DeviceTask
-from lrs_trio.dss.operations import Dss, MediumRow, ReadChangedMedia, ReadMedium
+from lrs_trio.dss.operations import Dss, MediumRow, ReadChangedMedia
 from lrs_trio.errors import LrsError, describe
 from lrs_trio.model import Lock, LockOwner, ResourceId
-from lrs_trio.scheduling.pace import Pace
+from lrs_trio.scheduling.media_look_up import in_parts, read_media
 
 log = structlog.get_logger()
-
-READS_AT_ONCE = 100
-"""How many rows are asked for in one step."""
 
 READ_AGAIN_S = 10.0
 """How long what has changed is all that is asked for. That does not tell of a row that is gone or cannot be read:
@@ -84,26 +81,15 @@ class Recheck:
 
     async def _read_all(self, attached: Mapping[ResourceId, DeviceTask], locate_expiry: float) -> list[DeviceTask]:
         news: list[DeviceTask] = []
-
-        async def read(device: DeviceTask, medium: ResourceId) -> None:
-            row: MediumRow | LrsError | None
-            try:
-                row = await self._dss.execute(ReadMedium(medium))
-            except LrsError as error:
-                row = error
+        for part in in_parts(list(attached)):
+            rows = await read_media(self._dss, part)
             # At once: what a release learns from a later transaction must not be overwritten with this.
-            if _is_news(device, medium, row):
-                news.append(device)
-            kept = located_for(row.lock, locate_expiry, self._wall_clock()) if isinstance(row, MediumRow) else 0.0
-            if kept > 0:
-                self.located[medium] = trio.current_time() + kept
-
-        # Those that wait at the same moment are one transaction.
-        pace = Pace(READS_AT_ONCE)
-        async with trio.open_nursery() as nursery:
-            for medium, device in attached.items():
-                nursery.start_soon(read, device, medium)
-                await pace.step()
+            for medium, row in zip(part, rows, strict=True):
+                if _is_news(attached[medium], medium, row):
+                    news.append(attached[medium])
+                kept = located_for(row.lock, locate_expiry, self._wall_clock()) if isinstance(row, MediumRow) else 0.0
+                if kept > 0:
+                    self.located[medium] = trio.current_time() + kept
         return news
 
 

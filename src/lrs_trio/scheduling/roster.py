@@ -193,8 +193,8 @@ class Roster:
             if device.medium_id == resource:
                 device.medium_read(row)
                 self._replan(device)
-        # Its flags may be others now: whoever waits for it is looked at anew.
-        self._changed()
+        # Its flags may be others now, for better or for worse.
+        self._context.changed()
         if row is None:
             raise LrsError(errno.ENXIO, f"{resource}: the DSS does not know this medium")
 

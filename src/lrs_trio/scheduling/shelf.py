@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 
 from lrs_trio.model import ResourceId
 from lrs_trio.scheduling.catalog import Shelved
-from lrs_trio.scheduling.piles import Pile, PileName, ShelfMedium, Wish, pile_of
+from lrs_trio.scheduling.piles import MediumClass, Pile, PileName, ShelfMedium, Wish, class_of, pile_of
 
 MOST_WISHES = 32
 """For how many different wishes the shelf is kept sorted."""
@@ -19,44 +19,44 @@ class Shelf:
         self.media: dict[ResourceId, ShelfMedium] = {}
         self.piles: dict[Wish, dict[PileName, Pile]] = {}
         """Whoever has another wish adds its piles."""
+        self.classes: dict[ResourceId, MediumClass] = {}
+        """Of each of the media: which drives take it."""
         self._places: dict[ResourceId, int] = {}
-        self._in_drives: dict[ResourceId, None] = {}
         self._alone: dict[ResourceId, None] = {}
 
     def update(
         self,
         rows: Mapping[ResourceId, Shelved],
         changed: Iterable[ResourceId],
-        in_drives: Collection[ResourceId],
+        in_drives: Container[ResourceId],
         alone: Collection[ResourceId],
     ) -> None:
         """Be as `rows` are now, less those `in_drives`.
 
         Args:
             rows: all media of the family.
-            changed: those whose rows have changed since the last time.
+            changed: those whose rows have changed, or that have come into a drive or left one, since the last time.
             in_drives: those that are in a drive or promised to one.
             alone: those that not all drives of a kind take: each of them is a pile of its own.
         """
         if len(self.piles) > MOST_WISHES:
             self.piles.clear()
-        drives, lonely = dict.fromkeys(sorted(in_drives)), dict.fromkeys(sorted(alone))
-        touched = dict.fromkeys(changed)
-        for before, now in ((self._in_drives, drives), (self._alone, lonely)):
-            touched |= dict.fromkeys(medium for medium in before if medium not in now)
-            touched |= dict.fromkeys(medium for medium in now if medium not in before)
+        lonely, touched = dict.fromkeys(sorted(alone)), dict.fromkeys(changed)
+        touched |= dict.fromkeys(medium for medium in self._alone if medium not in lonely)
+        touched |= dict.fromkeys(medium for medium in lonely if medium not in self._alone)
         for medium in touched:
             self._remove(medium)
-        self._in_drives, self._alone = drives, lonely
+        self._alone = lonely
         for medium in touched:
             row = rows.get(medium)
-            if row is not None and medium not in drives:
+            if row is not None and medium not in in_drives:
                 self._add(row)
 
     def _add(self, row: Shelved) -> None:
         medium = row.medium
         place = self._places.setdefault(medium.id, len(self._places))
         shelved = self.media[medium.id] = ShelfMedium(medium, row.refusal, place)
+        self.classes[medium.id] = class_of(medium)
         if shelved.refusal is not None:
             return
         for wish, piles in self.piles.items():
@@ -65,6 +65,7 @@ class Shelf:
 
     def _remove(self, name: ResourceId) -> None:
         shelved = self.media.pop(name, None)
+        self.classes.pop(name, None)
         if shelved is None or shelved.refusal is not None:
             return
         lies_in = pile_of(shelved.medium, self._alone)

@@ -11,7 +11,7 @@ from lrs_trio.scheduling.supply import Pass
 
 
 class Sweep:
-    """Goes through all who wait in `queue`."""
+    """Goes through those who wait in `queue`: the lines that it doubts, or all."""
 
     def __init__(self, queue: RequestQueue) -> None:
         self._queue = queue
@@ -32,6 +32,7 @@ class Sweep:
 
     def some(self, made: Pass, count: int) -> Iterator[PlaceableRequest]:
         """The next ones to be judged; at most `count` lines or requests are looked at."""
+        self._due |= self._queue.take_doubtful()
         for _ in range(count):
             line = self._line
             if line is None:

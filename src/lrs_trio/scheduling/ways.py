@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 
 from lrs_trio.model import Medium, RequestKind, ResourceId
 from lrs_trio.scheduling.assignment import assign
@@ -39,7 +40,11 @@ class Ways:
         self._excluded = excluded
         self._considerate = considerate
         self._found: dict[int, list[DriveOffer]] = {}
-        self._victims = sorted((d for d in stock.opened if d.at_rest and self._may_exchange(d)), key=self._cost)
+
+    @cached_property
+    def _victims(self) -> list[DriveOffer]:
+        """The drives that another medium can be put into now, the cheapest first."""
+        return sorted((d for d in self._stock.opened if d.at_rest and self._may_exchange(d)), key=self._cost)
 
     def __call__(self, medium: Medium) -> list[DriveOffer]:
         found = self._found.get(id(medium))
@@ -95,10 +100,13 @@ class Ways:
                 # Without any to be given for it, those that have the drive would be held up for nothing.
                 if partners or not home.dedicated:
                     claims |= _all_of(home, *(drive for drive in partners if drive.open))
+        # Those that lie in one pile fit the same drives.
+        rivals = {self._stock.pile_of(medium): medium for medium in loose}
         for medium, home in settled:
-            if self._is_in_the_way(medium, home, loose):
+            if self._is_in_the_way(medium, home, rivals.values()):
                 claims |= _all_of(home)
                 loose.append(medium)
+                rivals[self._stock.pile_of(medium)] = medium
         held = {drive for take in chosen for drive in (take.drive, take.partner)} | set(claims)
         claims |= _all_of(
             *(drive for drive in self._stock.opened if drive not in held and self._may_take(drive, loose))
@@ -181,15 +189,9 @@ class Ways:
         located = drive.located and self._kind is RequestKind.WRITE
         return drive.open and not located and drive.device not in self._excluded
 
-    def _is_in_the_way(self, medium: Medium, home: DriveOffer, loose: Sequence[Medium]) -> bool:
+    def _is_in_the_way(self, medium: Medium, home: DriveOffer, loose: Iterable[Medium]) -> bool:
         """Whether `medium` may have to leave `home` to one of `loose`, because only `medium` fits elsewhere too."""
-        rivals = [rival for rival in loose if self._stock.fits(rival, home)]
-        return any(
-            self._stock.fits(medium, drive) and not self._stock.fits(rival, drive)
-            for rival in rivals
-            for drive in self._stock.drives
-            if drive.serving
-        )
+        return any(self._stock.fits(rival, home) and self._stock.fits_elsewhere(medium, rival) for rival in loose)
 
     def _cost(self, drive: DriveOffer) -> tuple[bool, bool, bool, bool, float]:
         """What it costs to put another medium into `drive`: the cheapest comes first."""

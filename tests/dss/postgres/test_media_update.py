@@ -19,9 +19,11 @@ from lrs_trio.dss.homes import open_command_home
 from lrs_trio.dss.operations import (
     AddDirectory,
     Blocked,
+    MediumRow,
     MediumUpdate,
     Operation,
     ReadMedium,
+    ReadNamedMedia,
     TakeLock,
     UpdateMedia,
 )
@@ -384,6 +386,10 @@ async def assert_costs_its_own_operations_only(dss: GroupCommit, client: PhobosC
         nursery.start_soon(refuse, ReadMedium(medium_id()))
         nursery.start_soon(dss.execute, add_one("/srv/b"))
     assert len(refused) == 4
+    malformed, row = await dss.execute(ReadNamedMedia((medium_id(), medium_id("/srv/b"))))
+    assert isinstance(malformed, LrsError)
+    assert "malformed" in str(malformed)
+    assert isinstance(row, MediumRow)
     assert client.medium() == before
     assert not client.locks()
 

@@ -26,6 +26,7 @@ from lrs_trio.dss.operations import (
     ReadHealthLog,
     ReadLog,
     ReadMedium,
+    ReadNamedMedia,
     ReleaseLock,
     SetDeviceStatus,
     TakeLock,
@@ -65,6 +66,7 @@ WRITES: dict[str, Operation[Any]] = {
 }
 READS: dict[str, Operation[Any]] = {
     "a medium with half a character to be read": ReadMedium(medium_id(HALF)),
+    "a medium with half a character to be read with another one": ReadNamedMedia((medium_id(), medium_id(HALF))),
     "a device with half a character to be read": ReadDevice(device_id(HALF)),
     "the devices of a host with half a character": ReadDevices(None, HALF),
     "the log of a device with a null": ReadHealthLog(LIBRARY, medium_id().family, device=NULL),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import structlog
@@ -38,6 +39,7 @@ from lrs_trio.dss.operations import (
     ReadLog,
     ReadMedia,
     ReadMedium,
+    ReadNamedMedia,
     ReleaseLock,
     ReplaceLock,
     SetDeviceStatus,
@@ -143,16 +145,21 @@ async def _media(transaction: Transaction, operation: ReadMedia) -> tuple[Medium
 
 
 async def _read_medium(transaction: Transaction, operations: Sequence[ReadMedium]) -> list[Outcome]:
-    rows = await transaction.connection.fetch(
-        f"{MEDIA_WITH_LOCKS} {JOIN_WANTED_MEDIA}",
-        *key_columns(operation.id for operation in operations),
-    )
+    found = await _named_media(transaction, [operation.id for operation in operations])
+    return [found.get(operation.id) for operation in operations]
+
+
+async def _read_named_media(transaction: Transaction, operations: Sequence[ReadNamedMedia]) -> list[Outcome]:
+    found = await _named_media(transaction, list(chain.from_iterable(operation.media for operation in operations)))
+    return [tuple([found.get(medium) for medium in operation.media]) for operation in operations]
+
+
+async def _named_media(transaction: Transaction, media: Sequence[ResourceId]) -> dict[ResourceId, Outcome]:
+    """Those of `media` that are there, or why they cannot be understood."""
+    rows = await transaction.connection.fetch(f"{MEDIA_WITH_LOCKS} {JOIN_WANTED_MEDIA}", *key_columns(media))
     by_id = {id_from_row(row): row for row in rows}
     transaction.seen |= {id_: row["version"] for id_, row in by_id.items()}
-    return [
-        _attempt(medium_row_from_row, row, transaction) if (row := by_id.get(operation.id)) is not None else None
-        for operation in operations
-    ]
+    return {id_: _attempt(medium_row_from_row, row, transaction) for id_, row in by_id.items()}
 
 
 async def _read_changed_media(transaction: Transaction, operations: Sequence[ReadChangedMedia]) -> list[Outcome]:
@@ -428,6 +435,7 @@ HANDLERS: Final[Mapping[type[Operation[Any]], Handler]] = {
     ReadDevice: _read_device,
     ReadMedia: _read_media,
     ReadMedium: _read_medium,
+    ReadNamedMedia: _read_named_media,
     ReadChangedMedia: _read_changed_media,
     ReadLocks: read_locks,
     ReadHealthLog: _read_health_log,
@@ -436,5 +444,15 @@ HANDLERS: Final[Mapping[type[Operation[Any]], Handler]] = {
 """In the order in which the kinds are done: writes first, so that reads see them."""
 
 READS: Final = frozenset(
-    {ReadDevices, ReadDevice, ReadMedia, ReadMedium, ReadChangedMedia, ReadLocks, ReadHealthLog, ReadLog}
+    {
+        ReadDevices,
+        ReadDevice,
+        ReadMedia,
+        ReadMedium,
+        ReadNamedMedia,
+        ReadChangedMedia,
+        ReadLocks,
+        ReadHealthLog,
+        ReadLog,
+    }
 )
