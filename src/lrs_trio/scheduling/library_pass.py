@@ -228,7 +228,7 @@ class LibraryPass:
         return self.around.held_by(request.client) if body.prevent_duplicate else frozenset()
 
     def _is_stale(self, take: DriveTake) -> bool:
-        """Whether by now the drive can do less than its offer says or has another medium, or another drive has this one."""
+        """Whether by now the drive can do less than its offer says, has another medium, or another has this one."""
         if not take.in_place and take.medium.id in self.found:
             return True
         drive, medium = self.around.devices.get(take.device), take.drive.medium
