@@ -82,8 +82,8 @@ scale: venv ## 1,000 devices, 20,000 media, 100,000 requests that wait, 10,000 c
 hostile: venv ## hostile and unlucky clients beside an honest one: what it has to wait for (6 minutes)
 	@$(PY) -m benchmarks.hostile
 
-fuzz: venv ## ten million frames of every kind on a daemon's socket, beside an honest client (15 minutes at most)
-	@$(PY) -m benchmarks.hostile.fuzz --frames 10000000
+fuzz: venv ## ten million frames of every kind on a daemon's socket, beside an honest client (one to three hours)
+	@$(PY) -m benchmarks.hostile.fuzz --frames 10000000 --minutes 300
 
 soak: venv postgresql ## long runs under load: the daemon killed fifty times, PostgreSQL restarted every second
 	@$(PY) -m benchmarks.soak

@@ -9,7 +9,16 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from lrs_trio.server.turnstile import FREE_FRAMES, TURN_FRAMES, TURN_S, TURNS_BETWEEN, Share, Turnstile
+from lrs_trio.server.turnstile import (
+    COMPANY_S,
+    FREE_FRAMES,
+    PAUSE,
+    TURN_FRAMES,
+    TURN_S,
+    TURNS_BETWEEN,
+    Share,
+    Turnstile,
+)
 
 
 def taken(share: Share) -> int:
@@ -44,6 +53,48 @@ async def test_requests_that_take_long_use_up_their_share_sooner(mock_clock: Moc
     assert share.take()
     mock_clock.jump(TURN_S / 2)
     assert not share.take()
+
+
+async def renewal_s(share: Share, clock: MockClock, spent: float) -> float:
+    """How long `share` waits for the next one, after one that has taken so many seconds."""
+    await share.renew()
+    clock.jump(spent)
+    assert not share.take()
+    begins = trio.current_time()
+    await share.renew()
+    return trio.current_time() - begins
+
+
+async def test_the_loop_is_left_to_others_for_longer_than_it_was_taken_up(autojump_clock: MockClock) -> None:
+    turnstile = Turnstile()
+    flooded, other = Share(turnstile), Share(turnstile)
+    flooded.begin()
+    other.begin()
+    assert await renewal_s(flooded, autojump_clock, 0.02) == pytest.approx(PAUSE * 0.02)
+
+
+async def test_who_is_alone_has_the_loop(autojump_clock: MockClock) -> None:
+    turnstile = Turnstile()
+    flooded, other = Share(turnstile), Share(turnstile)
+    other.begin()
+    await flooded.renew()
+    await trio.sleep(COMPANY_S)
+    for _ in range(3):
+        flooded.begin()
+        assert await renewal_s(flooded, autojump_clock, 0.02) == 0
+
+
+async def test_nobody_pays_for_what_was_not_its_share(autojump_clock: MockClock) -> None:
+    turnstile = Turnstile()
+    flooded, other = Share(turnstile), Share(turnstile)
+    await flooded.renew()
+    await trio.sleep(5)
+    flooded.resume()
+    assert taken(flooded) == FREE_FRAMES
+    other.begin()
+    begins = trio.current_time()
+    await flooded.renew()
+    assert trio.current_time() == begins
 
 
 class Turns(trio.abc.Instrument):

@@ -114,10 +114,11 @@ class Connection:
         while data := await self._stream.receive_some(READ_SIZE):
             self._share.begin()
             for payload in decoder.feed(data):
-                if self._outbox.full:
-                    await self._outbox.wait_room()
                 if not self._share.take():
                     await self._share.renew()
+                if self._outbox.full:
+                    await self._outbox.wait_room()
+                    self._share.resume()
                 self._handle(payload, nursery)
         if not decoder.at_boundary():
             raise ProtocolError("the connection ended inside a frame")

@@ -1,4 +1,4 @@
-"""Fairness among connections: who sends much at once waits for others who do, and nobody else waits for them."""
+"""Fairness among connections: who sends much at once waits for others, and nobody else waits for them."""
 
 from __future__ import annotations
 
@@ -10,31 +10,44 @@ FREE_FRAMES = 2
 """Requests that arrive together and are handled at once: a client that waits for its answers sends a release and an
 allocation at most."""
 
-TURN_FRAMES = 8
-TURN_S = 0.0002
+TURN_FRAMES = 16
+TURN_S = 0.0005
 """Bounds of what is handled of one connection in a turn of the event loop: requests, and seconds."""
-
 
 TURNS_BETWEEN = 3
 """Turns of the event loop between two that are longer: what a client waits for takes a dozen turns, which cost next to
 nothing where there is nothing to do in them."""
+
+COMPANY_S = 0.1
+"""A client that has asked for something so lately, in seconds, may be waiting for the answer."""
+
+PAUSE = 2.0
+"""For how many times as long as a share took up the loop it is left to those who may be waiting."""
 
 
 class Turnstile:
     """Lets those who have much to do pass one by one, in the order of their coming.
 
     However many connections are flooded, some turns of the event loop are longer by what one of them is allowed, and
-    none is by what all of them want.
+    none is by what all of them want. While others are there who may be waiting, all those together take up a third of
+    its time at most.
     """
 
     def __init__(self) -> None:
+        self.arrivals = 0
+        """How often requests have arrived that were waited for, on whatever connection."""
         self._lock = trio.Lock()
 
-    async def wait_passed(self) -> None:
+    async def wait_passed(self, spent: float = 0, *, in_company: bool = False) -> None:
+        """Wait for one's turn, after a share that has `spent` so many seconds of the loop."""
         # Taking a lock lasts until the next turn, so its next owner takes it one turn later.
         async with self._lock:
+            begins = trio.current_time()
             for _ in range(TURNS_BETWEEN):
                 await trio.lowlevel.checkpoint()
+            if in_company:
+                # What was begun by the last share is done in these turns, beside what others had to do.
+                await trio.sleep(PAUSE * (spent + trio.current_time() - begins))
 
 
 class Share:
@@ -43,10 +56,20 @@ class Share:
     def __init__(self, turnstile: Turnstile) -> None:
         self._turnstile = turnstile
         self._frames = 0
-        self._ends = 0.0
+        self._ends = inf
+        self._arrivals = 0
+        self._company = 0
+        """How often requests of others had arrived when we looked last."""
+        self._company_until = -inf
 
     def begin(self) -> None:
         """Requests have arrived that were waited for."""
+        self._turnstile.arrivals += 1
+        self._arrivals += 1
+        self.resume()
+
+    def resume(self) -> None:
+        """Requests can be handled again that others are not to blame for having waited."""
         # So few need no clock.
         self._frames, self._ends = FREE_FRAMES, inf
 
@@ -57,5 +80,13 @@ class Share:
 
     async def renew(self) -> None:
         """Wait for the next share; one request may be handled then without asking."""
-        await self._turnstile.wait_passed()
+        now = trio.current_time()
+        spent = 0 if self._ends == inf else now - self._ends + TURN_S
+        await self._turnstile.wait_passed(spent, in_company=self._is_in_company(now))
         self._frames, self._ends = TURN_FRAMES - 1, trio.current_time() + TURN_S
+
+    def _is_in_company(self, now: float) -> bool:
+        others = self._turnstile.arrivals - self._arrivals
+        if others != self._company:
+            self._company, self._company_until = others, now + COMPANY_S
+        return now < self._company_until
