@@ -51,7 +51,10 @@ INBOX_CAPACITY = 256
 this only absorbs bursts; when it is full, the task that hands over waits, and no reader does."""
 
 SWEPT_AT_ONCE = 100
-"""How many lines or requests are looked at in one step to see whether they can still be served."""
+"""How many lines or requests are looked at in one pass to see whether they can still be served."""
+
+REFUSED_PER_STEP = 16
+"""How many of them are refused in one step: each is told to its client, and to the log."""
 
 Looks = tuple[int, int | None]
 """How many looks had begun at what is attached, and at what else the supply has."""
@@ -373,8 +376,10 @@ class FamilyScheduler:
             if request in self._undecided:
                 self._judge(request, made)
                 await pace.step()
+        pace = Pace(REFUSED_PER_STEP)
         for request in self._sweep.some(made, SWEPT_AT_ONCE):
-            self._judge(request, made)
+            if self._judge(request, made):
+                await pace.step()
         if self._sweep:
             self.look()
         self.supply.end(made)
@@ -391,12 +396,13 @@ class FamilyScheduler:
             self.queue.discard(request)
             self._place(request, outcome)
 
-    def _judge(self, request: PlaceableRequest, made: Pass) -> None:
-        """Let one request be refused if it can never be served."""
+    def _judge(self, request: PlaceableRequest, made: Pass) -> bool:
+        """Whether one request can never be served; then it is turned down."""
         looks = self._undecided.pop(request, None)
         never = made.judge(request)
         if never is not None:
             self._turn_down(request, never.error, looks)
+        return never is not None
 
     def _turn_down(self, request: PlaceableRequest, error: LrsError, looks: Looks | None) -> None:
         """Refuse one that can never be served, unless a look may find that it can.
