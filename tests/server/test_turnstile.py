@@ -84,6 +84,17 @@ async def test_who_is_alone_has_the_loop(autojump_clock: MockClock) -> None:
         assert await renewal_s(flooded, autojump_clock, 0.02) == 0
 
 
+async def test_others_who_have_much_to_do_are_no_company(autojump_clock: MockClock) -> None:
+    turnstile = Turnstile()
+    flooded, other = Share(turnstile), Share(turnstile)
+    await flooded.renew()
+    await trio.sleep(COMPANY_S)
+    for _ in range(3):
+        other.begin()
+        await other.renew()
+        assert await renewal_s(flooded, autojump_clock, 0.02) == 0
+
+
 async def test_nobody_pays_for_what_was_not_its_share(autojump_clock: MockClock) -> None:
     turnstile = Turnstile()
     flooded, other = Share(turnstile), Share(turnstile)

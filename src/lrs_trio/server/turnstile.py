@@ -35,7 +35,7 @@ class Turnstile:
 
     def __init__(self) -> None:
         self.arrivals = 0
-        """How often requests have arrived that were waited for, on whatever connection."""
+        """How often few requests have arrived, on whatever connection."""
         self._lock = trio.Lock()
 
     async def wait_passed(self, spent: float = 0, *, in_company: bool = False) -> None:
@@ -58,14 +58,18 @@ class Share:
         self._frames = 0
         self._ends = inf
         self._arrivals = 0
+        """How many of them were ours."""
+        self._are_few = False
+        """Whether those that arrived last are counted there."""
         self._company = 0
-        """How often requests of others had arrived when we looked last."""
+        """How many of others there had been when we looked last."""
         self._company_until = -inf
 
     def begin(self) -> None:
         """Requests have arrived that were waited for."""
         self._turnstile.arrivals += 1
         self._arrivals += 1
+        self._are_few = True
         self.resume()
 
     def resume(self) -> None:
@@ -80,6 +84,11 @@ class Share:
 
     async def renew(self) -> None:
         """Wait for the next share; one request may be handled then without asking."""
+        if self._are_few:
+            # There are more of them: who sends so many at once is no company for others who do.
+            self._are_few = False
+            self._turnstile.arrivals -= 1
+            self._arrivals -= 1
         now = trio.current_time()
         spent = 0 if self._ends == inf else now - self._ends + TURN_S
         await self._turnstile.wait_passed(spent, in_company=self._is_in_company(now))
