@@ -59,11 +59,15 @@ def test_law_it_is_what_a_look_at_all_drives_would_find(random: Random) -> None:
     offers, tasks = kept(drives)
     version, seen = -1, dict[ResourceId, tuple[ResourceId | None, bool]]()
     for _ in range(12):
-        for one in random.sample(drives, random.randrange(4)):
-            free = [medium for medium in tapes if medium is None or all(medium is not d.bound for d in drives)]
+        changed = random.sample(drives, random.randrange(4))
+        for one in changed:
+            others = [medium for other in drives if other is not one for medium in (other.bound, other.medium)]
+            free = [medium for medium in tapes if medium is None or medium not in others]
             one.bound = random.choice(free)
-            one.medium = random.choice([one.bound, one.bound, None])
+            one.medium = random.choice([one.bound, one.bound, None, random.choice(free)])
             one.serving, one.slots = random.random() < 0.8, random.randrange(2)
+        # A tape may be found in the one before it is seen to be in the other no more.
+        for one in random.sample(changed, len(changed)):
             offers.touch(one.id)
         enough = random.randrange(5)
         offers.renew(tasks, enough)
@@ -71,9 +75,9 @@ def test_law_it_is_what_a_look_at_all_drives_would_find(random: Random) -> None:
         fresh.renew(tasks, enough)
         assert facts(offers) == facts(fresh)
         essence = {one.id: (one.bound.id if one.bound else None, one.serving) for one in drives}
-        others = [name for name in seen if essence[name] != seen[name]]
-        assert set(offers.take_moved()) >= {home for name in others for home, _ in (seen[name], essence[name]) if home}
-        if any(seen[name][1] and not essence[name][1] for name in others):
+        news = [name for name in seen if essence[name] != seen[name]]
+        assert set(offers.take_moved()) >= {home for name in news for home, _ in (seen[name], essence[name]) if home}
+        if any(seen[name][1] and not essence[name][1] for name in news):
             assert offers.version != version or sum(serving for _, serving in essence.values()) >= enough
         version, seen = offers.version, essence
         for offer in random.sample(offers.offers, 2):

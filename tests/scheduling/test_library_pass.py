@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from random import Random
 from types import SimpleNamespace
@@ -144,11 +144,16 @@ def test_law_it_comes_to_what_a_look_at_one_line_after_the_other_comes_to(mixes:
     assert (run(made), left(made)) == (run(plain), left(plain))
 
 
-def pass_over(have: Stock, bodies: list[ReadAllocation]) -> Pass:
-    """A pass with nothing but reads, that leave alone what others want."""
+def pass_over(have: Stock, bodies: Iterable[ReadAllocation | Format]) -> Pass:
+    """A pass in which reads leave alone what others want to read."""
     queue = RequestQueue(keeps_heads=True)
     for serial, body in enumerate(bodies, 1):
-        queue.add(Allocation(CLIENT, Request(serial, body), body, serial, 0.0, SyncThresholds(1, 1, 1)))
+        made: PlaceableRequest
+        if isinstance(body, Format):
+            made = FormatRequest(CLIENT, Request(serial, body), body, serial, 0.0)
+        else:
+            made = Allocation(CLIENT, Request(serial, body), body, serial, 0.0, SyncThresholds(1, 1, 1))
+        queue.add(made)
     have.grouped, have.wanted = True, QueuedReads(queue, have.drives)
     queue.sort_by({medium: class_of(shelved.medium) for medium, shelved in have.shelf.items()}, have.shelf)
     around = cast(Surroundings, SimpleNamespace(devices={}, held_by=lambda client: frozenset[ResourceId]()))
@@ -173,6 +178,12 @@ def test_few_lines_are_looked_at_however_many_there_are(inside: str, expected: l
     made = crowd(tapes=60, busy=50, inside=inside)
     assert run(made)[-1:] == expected
     assert made.looked <= 8
+
+
+def test_what_a_read_leaves_to_others_is_there_for_a_format() -> None:
+    have = stock([drive("d1", tape("t1"), mounted=True)], map(tape, ("t2", "t3")))
+    made = pass_over(have, (read(1, "t2"), Format(tape_id("t3"), FsType.LTFS, force=True), read(1, "t1")))
+    assert run(made) == [(2, [("d1", "t3")])]
 
 
 def test_reads_of_one_of_several_are_left_out_as_well() -> None:

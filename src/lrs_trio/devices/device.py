@@ -194,6 +194,14 @@ class DeviceTask(ABC):
         self.state.schedule_format(job)
         self.ring()
 
+    def withdraw_format(self, job: FormatJob) -> bool:
+        """Take a format back; ``False`` if it is under way or over."""
+        if not self.state.withdraw_format(job):
+            return False
+        self.ring()
+        self._context.changed()
+        return True
+
     def end_grant(self, grant: Grant, *, dirty: bool) -> None:
         """Give up a grant; `dirty` if its client may have written what no release accounts for."""
         self.used = now = trio.current_time()
@@ -264,8 +272,8 @@ class DeviceTask(ABC):
             self._refuse(error)
         self._ownership.stop_waiting()
         self._tell_started(task_status)
+        self._context.changed()
         if adopted:
-            self._context.changed()
             async with trio.open_nursery() as syncs:
                 await self._serve(syncs)
         await self._leave()
@@ -426,6 +434,8 @@ class DeviceTask(ABC):
         job = self.state.formatting
         if job is not None and medium in (None, job.medium.id) and self.state.withdraw_format(job):
             job.holder.format_displaced(error)
+        if medium is None:
+            self.state.forget_exchanges()
         self.ring()
 
     async def _record_format(self, medium: Medium, job: FormatJob) -> Medium:

@@ -280,6 +280,10 @@ class DeviceState:
         """Queue an exchange. Callers have seen that the device is idle between the same two checkpoints."""
         self.scheduled.append(Exchange(medium))
 
+    def forget_exchanges(self) -> None:
+        """Take back those that have not begun: nobody is promised what they would bring, yet it counts as bound."""
+        self.scheduled = deque(action for action in self.scheduled if not isinstance(action, Exchange))
+
     def withdraw_format(self, job: FormatJob) -> bool:
         """Take a format back that has not begun (note 6); ``False`` if it is under way or over."""
         if job not in self.scheduled:
@@ -305,6 +309,7 @@ class DeviceState:
     def fail(self, error: OSError, now: float, status: DeviceStatus = DeviceStatus.FAILED) -> None:
         """Stop trusting this device. What waits for a sync must be settled with `error` by the caller."""
         self.error = error
+        self.forget_exchanges()
         self.become(status, now)
 
     def next_step(self, now: float) -> tuple[Step, float]:

@@ -64,9 +64,8 @@ class AttachedSupply:
             return LrsError(number, f"{medium}: is in use on host {row.lock.owner.host}")
         return LrsError(errno.ENODEV, f"{medium}: is in no usable device of this host")
 
-    async def refresh(self, queue: RequestQueue) -> bool:
+    async def refresh(self, queue: RequestQueue) -> None:
         await trio.lowlevel.checkpoint()
-        return False
 
     @property
     def looks(self) -> int | None:

@@ -73,8 +73,6 @@ class Catalog:
         """Of which media something has become known since the reading of all of them began."""
         self.looks = 0
         """How often it has begun to read them all."""
-        self.version = 0
-        """Another one whenever anything has changed."""
 
     @property
     def rows(self) -> Mapping[ResourceId, Shelved]:
@@ -84,45 +82,38 @@ class Catalog:
         known = self._rows.get(medium)
         return known is not None and known.medium.adm_status is AdmStatus.UNLOCKED
 
-    async def refresh(self) -> bool:
-        """Read all media again if what is known is old; ``True`` if anything is new."""
+    async def refresh(self) -> None:
+        """Read all media again if what is known is old."""
         began = trio.current_time()
         if began < self._expires:
-            return False
+            return
         self.looks += 1
         self._put_since = set()
         try:
             found = await self._dss.execute(ReadMedia(self._family))
-            news = await self._compare(found, self._put_since)
+            await self._compare(found, self._put_since)
         except LrsError as error:
             log.error("media not looked up", error=describe(error))
             self._expires = began + self._recheck_s
-            return False
+            return
         finally:
             self._put_since = None
         now = trio.current_time()
         self._expires = now + max(self._recheck_s, SHARE_OF_TIME * (now - began))
-        self.version += news
-        return news
 
-    async def _compare(self, found: Sequence[MediumRow], later: Container[ResourceId]) -> bool:
-        """Take in what is new in `found`, all the rows there are, less those of which something `later` is known.
-
-        ``True`` if anything is.
-        """
-        pace, news = Pace(ROWS_PER_STEP), False
+    async def _compare(self, found: Sequence[MediumRow], later: Container[ResourceId]) -> None:
+        """Take in what is new in `found`, all the rows there are, less those of which something `later` is known."""
+        pace = Pace(ROWS_PER_STEP)
         gone = dict.fromkeys(self._rows)
         for row in found:
             name = row.medium.id
             gone.pop(name, None)
             if name not in later:
-                # Of what is in our drives we know more than the rows say: nothing of it is news.
-                ours = row.lock is not None and row.lock.owner == self._owner
-                news = (self._take(self._shelved(row, trio.current_time())) and not ours) or news
+                self._take(self._shelved(row, trio.current_time()))
             await pace.step()
         for name in gone:
-            news = (name not in later and self._drop(name)) or news
-        return news
+            if name not in later:
+                self._drop(name)
 
     @property
     def changes(self) -> int:
@@ -146,7 +137,9 @@ class Catalog:
                 if isinstance(row, LrsError):
                     errors[medium] = row
                 elif row is None:
-                    self.version += self._drop(medium)
+                    if self._put_since is not None:
+                        self._put_since.add(medium)
+                    self._drop(medium)
                     errors[medium] = LrsError(errno.ENXIO, f"{medium}: the DSS does not know this medium")
                 else:
                     self._put(self._shelved(row, now))
@@ -186,28 +179,26 @@ class Catalog:
     def _put(self, entry: Shelved) -> None:
         if self._put_since is not None:
             self._put_since.add(entry.medium.id)
-        self.version += self._take(entry)
+        self._take(entry)
 
-    def _take(self, entry: Shelved) -> bool:
-        """Know `entry` from now on; ``False`` if that is known already."""
+    def _take(self, entry: Shelved) -> None:
+        """Know `entry` from now on; nothing has changed if that is known already."""
         name = entry.medium.id
         if not _differ(self._rows.get(name), entry):
-            return False
+            return
         self._rows[name] = entry
         self._changed[name] = None
         if entry.until < inf:
             self._limited[name] = None
         else:
             self._limited.pop(name, None)
-        return True
 
-    def _drop(self, medium: ResourceId) -> bool:
-        """The DSS does not know `medium` any more; ``False`` if that is known already."""
+    def _drop(self, medium: ResourceId) -> None:
+        """The DSS does not know `medium` any more; nothing has changed if that is known already."""
         if self._rows.pop(medium, None) is None:
-            return False
+            return
         self._changed[medium] = None
         self._limited.pop(medium, None)
-        return True
 
     def _shelved(self, row: MediumRow, now: float) -> Shelved:
         known = self._rows.get(row.medium.id)

@@ -56,9 +56,9 @@ class DriveOffers:
         """In the order of the drives."""
         self.known = KnownDrives()
         self.leaving: dict[ResourceId, Medium] = {}
-        """Those that are still in a drive which is promised to another one."""
-        self.in_drives: dict[ResourceId, None] = {}
-        """All that are in drives or promised to them."""
+        """Those that are still in a drive which is promised to another one, or to be emptied."""
+        self.in_drives: dict[ResourceId, int] = {}
+        """All that are in drives or promised to them, and with how many: one may not have told yet that it lost it."""
         self._make = make
         self._tasks: list[DriveTask] = []
         self._drives: dict[ResourceId, _Known] = {}
@@ -78,10 +78,11 @@ class DriveOffers:
     def touch_all(self) -> None:
         """Anything may have changed about any of them."""
         self._touched |= dict.fromkeys(self._drives)
-        self.known.takers.clear()
+        # A pass that is under way goes on with what it began with.
+        self.known.takers = {}
 
     def take_moved(self) -> list[ResourceId]:
-        """The media that have come into a drive or left one since the last call, or are of use there or not, as new."""
+        """Media that came into a drive or left one since the last call, or whose drive begins or ceases to serve."""
         moved, self._moved = self._moved, {}
         return list(moved)
 
@@ -111,7 +112,7 @@ class DriveOffers:
     def _begin_anew(self, drives: list[DriveTask]) -> None:
         self.version += 1
         self._touched.clear()
-        self._moved |= self.in_drives
+        self._moved |= dict.fromkeys(self.in_drives)
         self.known = KnownDrives()
         self.leaving.clear()
         self.in_drives.clear()
@@ -120,21 +121,23 @@ class DriveOffers:
         self.offers = [known.offer for known in self._drives.values()]
         for known in self._drives.values():
             self._enter(known)
-        self._moved |= self.in_drives
+        self._moved |= dict.fromkeys(self.in_drives)
 
     def _renew(self, known: _Known, enough: int) -> None:
         """Look at one drive again. Its offer stays the same object."""
         before, inside, served = known.essence, known.inside, known.serving
-        for name in known.inside:
-            self.in_drives.pop(name, None)
-        if known.leaving is not None:
-            self.leaving.pop(known.leaving.id, None)
+        for name in inside:
+            self.in_drives[name] -= 1
+            if not self.in_drives[name]:
+                del self.in_drives[name]
+        if known.leaving is not None and self.leaving.get(known.leaving.id) is known.leaving:
+            del self.leaving[known.leaving.id]
         offer, made = known.offer, self._make(known.drive)
         if known.home is not None and self.known.homes.get(known.home) is offer:
             del self.known.homes[known.home]
         self.known.usable.pop(offer.device, None)
         if (served, offer.model) != (made.serving, made.model):
-            self.known.takers.clear()
+            self.known.takers = {}
         for what in _FIELDS:
             setattr(offer, what, getattr(made, what))
         self._enter(known)
@@ -153,9 +156,10 @@ class DriveOffers:
         medium, present = offer.medium, drive.medium
         media = (medium, present) if present is not None and present is not medium else (medium,)
         known.inside = tuple(dict.fromkeys(m.id for m in media if m is not None))
-        self.in_drives |= dict.fromkeys(known.inside)
-        leaves = present is not None and medium is not None and present.id != medium.id
-        known.leaving = present if leaves else None
+        for name in known.inside:
+            self.in_drives[name] = self.in_drives.get(name, 0) + 1
+        stays = present is not None and medium is not None and present.id == medium.id
+        known.leaving = None if stays else present
         if known.leaving is not None:
             self.leaving[known.leaving.id] = known.leaving
         known.home, known.use, known.serving = None, (), offer.serving

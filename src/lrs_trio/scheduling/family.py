@@ -54,7 +54,7 @@ SWEPT_AT_ONCE = 100
 """How many lines or requests are looked at in one pass to see whether they can still be served."""
 
 REFUSED_PER_STEP = 16
-"""How many of them are refused in one step: each is told to its client, and to the log."""
+"""How many of them may be refused in one step: each is told to its client, and to the log."""
 
 Looks = tuple[int, int | None]
 """How many looks had begun at what is attached, and at what else the supply has."""
@@ -349,8 +349,7 @@ class FamilyScheduler:
         for device in await self._recheck.look(self.devices.values(), locate_expiry):
             self._replan(device)
             self.supply.look_anew()
-        if await self.supply.refresh(self.queue):
-            self.supply.look_anew()
+        await self.supply.refresh(self.queue)
 
     async def _seek_devices(self, request: Allocation) -> None:
         """Before a write is refused for want of a medium: see whether another host has given one back."""
@@ -376,10 +375,10 @@ class FamilyScheduler:
             if request in self._undecided:
                 self._judge(request, made)
                 await pace.step()
-        pace = Pace(REFUSED_PER_STEP)
+        pace = Pace(min(made.looks_per_step, REFUSED_PER_STEP))
         for request in self._sweep.some(made, SWEPT_AT_ONCE):
-            if self._judge(request, made):
-                await pace.step()
+            self._judge(request, made)
+            await pace.step()
         if self._sweep:
             self.look()
         self.supply.end(made)
@@ -396,13 +395,12 @@ class FamilyScheduler:
             self.queue.discard(request)
             self._place(request, outcome)
 
-    def _judge(self, request: PlaceableRequest, made: Pass) -> bool:
-        """Whether one request can never be served; then it is turned down."""
+    def _judge(self, request: PlaceableRequest, made: Pass) -> None:
+        """Let one request be refused if it can never be served."""
         looks = self._undecided.pop(request, None)
         never = made.judge(request)
         if never is not None:
             self._turn_down(request, never.error, looks)
-        return never is not None
 
     def _turn_down(self, request: PlaceableRequest, error: LrsError, looks: Looks | None) -> None:
         """Refuse one that can never be served, unless a look may find that it can.

@@ -119,7 +119,7 @@ class LibrarySupply:
         """Read the media anew that a request names, so that nothing is loaded or refused on old knowledge."""
         request.absent.update(await self.catalog.look_up(media))
 
-    async def refresh(self, queue: RequestQueue) -> bool:
+    async def refresh(self, queue: RequestQueue) -> None:
         self.catalog.expire(trio.current_time())
         locked = [medium for medium in self.suspicions.media() if not self.catalog.is_unlocked(medium)]
         if len(queue):
@@ -130,10 +130,9 @@ class LibrarySupply:
         while self.catalog.changes > RESTOCKED_AT_ONCE:
             self._take_in(self.catalog.take_changed(RESTOCKED_AT_ONCE), (), queue)
             await trio.lowlevel.checkpoint()
-        return False
 
     def _take_in(self, changed: Iterable[ResourceId], moved: Iterable[ResourceId], queue: RequestQueue) -> None:
-        """Know the shelf as it is: rows have `changed`, media have `moved` into drives, out of them, or with them.
+        """Know the shelf as it is: the rows of some media have `changed`, and some have `moved` (`take_moved`).
 
         Who waits for any of them may do so in vain by now. Of what is in drives we know more than the rows say.
         """
@@ -213,10 +212,14 @@ class LibrarySupply:
             return
         if self.settings.dispatch != "none":
             self._dedicated |= {offer.device: offer.dedicated for offer in made.stock.drives}
+        now = trio.current_time()
         for name, medium in made.exchanges.items():
             drive = self._around.devices.get(name)
             is_elsewhere = medium is not None and medium.id in self._found_since
-            if isinstance(drive, DriveTask) and drive.state.idle and not is_elsewhere:
+            if not isinstance(drive, DriveTask) or is_elsewhere:
+                continue
+            # It may have failed, or begun anew, since this was decided.
+            if drive.state.idle and drive.state.free_slots(now) > 0:
                 drive.exchange(medium)
                 self._drive_offers.touch(name)
         self._favour(made.out_of_turn)

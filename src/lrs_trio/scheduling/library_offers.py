@@ -151,7 +151,7 @@ class Stock:
         wanted: the media in drives that queued reads want, and with which they could be served.
         absent: of media that are in none of these, why they cannot be had.
         grouped: whether a read leaves a drive alone whose medium other reads want.
-        leaving: media that are still in a drive which is promised to another one: for them one waits.
+        leaving: media that are still in a drive which is promised to another one, or to be emptied: for them one waits.
         known_drives: what is known of all the drives from passes before.
         known_piles: what passes with this shelf and the same media in `barred` have sorted already.
     """

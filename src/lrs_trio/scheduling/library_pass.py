@@ -62,8 +62,8 @@ class LibraryPass:
     _closed: dict[Line, None] = field(default_factory=dict)
     _in_vain: dict[Line, int] = field(default_factory=dict)
     """By line: how many of its writes have found nothing."""
-    _fruitless: dict[Hashable, None] = field(default_factory=dict)
-    """The kinds of media on the shelf for which nothing is there that a read could have."""
+    _fruitless: dict[tuple[RequestKind, Hashable], None] = field(default_factory=dict)
+    """For which kinds of requests nothing is there that one could have for which kinds of media on the shelf."""
 
     @property
     def world(self) -> object:
@@ -102,7 +102,8 @@ class LibraryPass:
         medium = self.stock.known(wanted)
         if medium is None or line.kind is not RequestKind.READ or not is_readable(medium):
             return False
-        return self.stock.refusal(wanted) is None and bool(self.stock.ever(medium))
+        # Who needs several media needs as many drives.
+        return self.stock.refusal(wanted) is None and len(self.stock.ever(medium)) >= self.queue.most_drives
 
     def _ahead(self, kind: RequestKind, after: Rank | None) -> tuple[Rank, Line] | None:
         """The line of `kind` that stands next behind `after`, of those that could be open.
@@ -129,13 +130,14 @@ class LibraryPass:
         giving = []
         for place, lines in self.queue.heads[kind].items():
             first = lines.first()
-            if place is None or place in self._fruitless or first is None or isinstance(first[1].wants, Demand):
+            mark = kind, place
+            if place is None or mark in self._fruitless or first is None or isinstance(first[1].wants, Demand):
                 continue
             medium = self.stock.known(first[1].wants)
             if medium is not None and any(self.stock.takes(medium, drive) for drive in self.stock.opened):
                 giving.append(place)
             else:
-                self._fruitless[place] = None
+                self._fruitless[mark] = None
         return giving
 
     def _is_open(self, line: Line) -> bool:
@@ -149,7 +151,7 @@ class LibraryPass:
         if home is not None:
             return home.open
         medium = stock.known(wanted)
-        if medium is None or class_of(medium) in self._fruitless:
+        if medium is None or (line.kind, class_of(medium)) in self._fruitless:
             return False
         return any(stock.fits(medium, drive) for drive in stock.opened)
 
@@ -166,7 +168,8 @@ class LibraryPass:
             if len(request.media) == 1:
                 self._closed[line] = None
             if request.kind is RequestKind.READ:
-                self._fruitless |= dict.fromkeys(map(class_of, self._left_to_others(request)))
+                left = self._left_to_others(request)
+                self._fruitless |= dict.fromkeys([(RequestKind.READ, class_of(medium)) for medium in left])
 
     def _left_to_others(self, request: PlaceableRequest) -> Iterator[Medium]:
         """The media of a read that it could have if it took drives whose media other reads want, as none does.

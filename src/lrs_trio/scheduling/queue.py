@@ -79,7 +79,7 @@ class RequestQueue:
         """By kind and place: the lines in the order of their first requests, if that is kept."""
         self._keeps_heads = keeps_heads
         self.most_drives = 0
-        """No read or format that waits needs more devices at once."""
+        """Nobody who waits needs more devices at once."""
         self._places: Mapping[ResourceId, Hashable] = {}
         self._doubtful: dict[Line, None] = {}
 
@@ -99,7 +99,7 @@ class RequestQueue:
         self._ranks[request] = rank
         self._out_of_order[kind] += rank[0] != 0 or rank[1] != 0
         self._queues[kind].add(rank, request)
-        required = request.body.n_required if isinstance(request.body, ReadAllocation) else 1
+        required = _devices_for(request)
         self.most_drives = max(self.most_drives, required) if len(self) > 1 else required
         lines = self.lines[kind]
         for wanted in wants(request):
@@ -216,6 +216,13 @@ def wants(request: PlaceableRequest) -> tuple[ResourceId | Demand, ...]:
         return request.media
     parts = tuple([(medium.tags, medium.empty_medium) for medium in body.media])
     return (Demand(body.library, parts, request.client if body.prevent_duplicate else None),)
+
+
+def _devices_for(request: PlaceableRequest) -> int:
+    body = request.body
+    if isinstance(body, WriteAllocation):
+        return len(body.media)
+    return body.n_required if isinstance(body, ReadAllocation) else 1
 
 
 def sizes_of(body: WriteAllocation) -> tuple[int, ...]:

@@ -310,7 +310,7 @@ class FormatRequest(FamilyRequest):
         """``False`` if the device is at it already."""
         if self._device is None or self._job is None:
             return True
-        if not self._device.state.withdraw_format(self._job):
+        if not self._device.withdraw_format(self._job):
             return False
         self._device = self._job = None
         return True

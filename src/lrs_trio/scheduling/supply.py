@@ -125,8 +125,8 @@ class Supply(Protocol):
         """Find out what there is to know of `media`, which are in no device here, before `request` is queued."""
         ...
 
-    async def refresh(self, queue: RequestQueue) -> bool:
-        """Look up what may be old before a pass; ``True`` if anything is new that may matter to all who wait."""
+    async def refresh(self, queue: RequestQueue) -> None:
+        """Look up what may be old before a pass."""
         ...
 
     @property
