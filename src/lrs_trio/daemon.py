@@ -84,6 +84,8 @@ class Daemon:
         self._draining = trio.Event()
         self._drained = trio.Event()
         self._forced = trio.CancelScope()
+        self._preparing = trio.CancelScope()
+        """Of what is done before anybody is served."""
         self._since = 0.0
         self._server: Server | None = None
         self._dss: GroupCommit | None = None
@@ -95,17 +97,22 @@ class Daemon:
             OSError: it could not start; the errno says why (AlreadyRunningError: another daemon is here).
         """
         self._since = trio.current_time()
-        machine, settings = self._machine, self.settings
+        machine, settings, status = self._machine, self.settings, EXIT_DRAINED
         with machine.lock_file(settings.server, settings.host), machine.signals() as signals:
             # Outside every nursery that uses it: a home may bring an event loop of its own.
             async with machine.open_home(settings.dss, self._owner) as home, trio.open_nursery() as root:
                 root.start_soon(self._watch_signals, signals, name="signals")
                 self._dss = GroupCommit(home, random=machine.random)
                 await root.start(self._dss.run, name="dss writer")
-                if settings.events.trace is not None:
-                    await self._record(settings.events.trace, self._dss, root)
-                root.start_soon(self._watch_dss, home, self._dss, name="dss watch")
-                status = await self._serve(self._dss, root)
+                with self._preparing:
+                    if settings.events.trace is not None:
+                        await self._record(settings.events.trace, self._dss, root)
+                    await self._recover_locks(self._dss)
+                if self._draining.is_set():
+                    log.info("ended before anything was served")
+                else:
+                    root.start_soon(self._watch_dss, home, self._dss, name="dss watch")
+                    status = await self._serve(self._dss, root)
                 root.cancel_scope.cancel(reason="drained")
         return status
 
@@ -127,7 +134,6 @@ class Daemon:
 
     async def _serve(self, dss: Dss, root: trio.Nursery) -> int:
         settings = self.settings
-        await self._recover_locks(dss)
         self.families = self._make_families(dss)
         self._keep_statistics()
         access = Access(settings.access, self._machine.uid)
@@ -264,6 +270,8 @@ class Daemon:
             else:
                 log.info("draining", signal=name, deadline_s=self.settings.drain.deadline_s)
                 self._draining.set()
+                # What is only prepared waits for as long as the DSS is away, and nobody would miss it.
+                self._preparing.cancel(reason=f"signal {name}")
 
     def _begin_drain(self) -> None:
         systemd.notify("STOPPING=1\nSTATUS=draining")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrs_trio.errors import LrsError
-from lrs_trio.observe.stats import Stats
+from lrs_trio.observe.stats import LONGEST_FILTER, Stats
 
 
 @pytest.fixture
@@ -64,6 +64,14 @@ def test_filters_ignore_case_and_have_to_match_whole(
 def test_a_filter_that_is_no_pair_is_refused(stats: Stats, tags: str) -> None:
     with pytest.raises(LrsError, match="key=value") as caught:
         stats.dump(tags=tags)
+    assert caught.value.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize("filter", ["ns", "name", "tags"])
+def test_a_filter_that_is_longer_than_any_name_is_refused(stats: Stats, filter: str) -> None:
+    assert stats.dump(**{filter: ("k=" + "x" * LONGEST_FILTER)[:LONGEST_FILTER]}) == "[]"
+    with pytest.raises(LrsError, match=f"{LONGEST_FILTER + 1} characters") as caught:
+        stats.dump(**{filter: "x" * (LONGEST_FILTER + 1)})
     assert caught.value.errno == errno.EINVAL
 
 

@@ -65,6 +65,7 @@ SET = Configure(ConfigureOperation.SET, "[]")
 GET = Configure(ConfigureOperation.GET, "[]")
 REVOKE = Revoke((A,))
 RELEASE = Release((back(A),), RequestKind.RELEASE_WRITE)
+UNCHANGED = Release((back(A, to_sync=False),), RequestKind.RELEASE_READ)
 
 NEEDED: dict[RequestBody, Right | None] = {
     WRITE: Right.WRITE,
@@ -75,7 +76,8 @@ NEEDED: dict[RequestBody, Right | None] = {
     SET: Right.ADMIN,
     REVOKE: Right.ADMIN,
     GET: None,
-    RELEASE: None,
+    RELEASE: Right.WRITE,
+    UNCHANGED: None,
     Ping(): None,
     Monitor(Family.DIR): None,
     Stat(): None,

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from lrs_trio.events import EventKind
 from lrs_trio.model import AdmStatus, Family, FsStatus, NotifyOperation, RequestKind, ResourceId
-from lrs_trio.settings import ServerSettings
+from lrs_trio.settings import AccessSettings, ServerSettings
 from lrs_trio.wire.codec import decode_request
 from lrs_trio.wire.framing import PROTOCOL_VERSION, encode_frame
 from lrs_trio.wire.messages import (
@@ -357,6 +357,51 @@ async def test_a_release_completes_though_its_client_hangs_up_at_once(autojump_c
         await other.receive()
         await other.send((2, release(back(A, 1))))
         assert (await other.receive()).body == released(A)
+
+
+@pytest.mark.parametrize("pings", [0, 1, 5, 40])
+async def test_a_release_completes_though_the_answers_before_it_cannot_be_sent(
+    autojump_clock: MockClock, pings: int
+) -> None:
+    async with house_of(A) as house, door_of(house) as door:
+        peer = door.connect()
+        await peer.send((1, write(10)))
+        await peer.receive()
+        await peer.send(*[(9, Ping())] * pings, (3, release(back(A, 10))))
+        await peer.leave()
+        await trio.sleep(100)
+        assert house.site.medium(A).stats.logc_spc_used == 10
+        assert not door.server._connections
+
+
+async def test_what_was_received_is_seen_to_when_the_server_stops(autojump_clock: MockClock) -> None:
+    async with house_of(A) as house, door_of(house) as door:
+        peer = door.connect()
+        await peer.send((1, write(10)))
+        await peer.receive()
+        await peer.send(*[(9, Ping())] * 40, (3, release(back(A, 10))))
+        # It has read that, and is at the turnstile.
+        await trio.lowlevel.checkpoint()
+        for connection in tuple(door.server._connections):
+            connection.stop()
+        # The release completes, too; that its answer is waited for is the business of the drain.
+        assert [response.body for response in await peer.receive_all()] == [Pong()] * 40
+        await trio.sleep(100)
+        assert house.site.medium(A).stats.logc_spc_used == 10
+
+
+async def test_who_may_only_read_leaves_the_books_alone(autojump_clock: MockClock) -> None:
+    access = AccessSettings(everyone=("read",))
+    async with house_of(A) as house, door_of(house, access=access) as door:
+        peer = door.connect(uid=5555)
+        await peer.send((1, ReadAllocation(1, (medium_id(A),))))
+        assert isinstance((await peer.receive()).body, ReadGranted)
+        await peer.send((2, Release((back(A, 2**62, 10**6),), RequestKind.RELEASE_READ)))
+        assert (await peer.receive()).body == Failed(-errno.EPERM, RequestKind.RELEASE_READ)
+        assert (house.site.medium(A).stats.logc_spc_used, house.site.medium(A).stats.nb_obj) == (0, 0)
+        await peer.send((3, Release((back(A, to_sync=False),), RequestKind.RELEASE_READ)), (4, Ping()))
+        assert (await peer.receive()).body == Pong()
+        assert house.family.devices[device_id(A)].state.idle
 
 
 async def test_answers_that_wait_are_flushed_when_the_server_stops(autojump_clock: MockClock) -> None:

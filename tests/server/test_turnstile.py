@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from lrs_trio.server.turnstile import (
     COMPANY_S,
+    FREE_BYTES,
     FREE_FRAMES,
     PAUSE,
     TURN_FRAMES,
@@ -24,7 +25,7 @@ from lrs_trio.server.turnstile import (
 def taken(share: Share) -> int:
     """How many requests may be handled now."""
     count = 0
-    while share.take():
+    while share.take(100):
         count += 1
     return count
 
@@ -50,16 +51,16 @@ async def test_requests_that_take_long_use_up_their_share_sooner(mock_clock: Moc
     share = Share(Turnstile())
     await share.renew()
     mock_clock.jump(TURN_S / 2)
-    assert share.take()
+    assert share.take(100)
     mock_clock.jump(TURN_S / 2)
-    assert not share.take()
+    assert not share.take(100)
 
 
 async def renewal_s(share: Share, clock: MockClock, spent: float) -> float:
     """How long `share` waits for the next one, after one that has taken so many seconds."""
     await share.renew()
     clock.jump(spent)
-    assert not share.take()
+    assert not share.take(100)
     begins = trio.current_time()
     await share.renew()
     return trio.current_time() - begins
@@ -68,14 +69,37 @@ async def renewal_s(share: Share, clock: MockClock, spent: float) -> float:
 async def test_the_loop_is_left_to_others_for_longer_than_it_was_taken_up(autojump_clock: MockClock) -> None:
     turnstile = Turnstile()
     flooded, other = Share(turnstile), Share(turnstile)
-    flooded.begin()
+    await flooded.renew()
     other.begin()
     assert await renewal_s(flooded, autojump_clock, 0.02) == pytest.approx(PAUSE * 0.02)
+
+
+async def test_large_requests_are_not_free_and_are_paid_for_when_the_next_ones_come(autojump_clock: MockClock) -> None:
+    turnstile = Turnstile()
+    flooded, other = Share(turnstile), Share(turnstile)
+    for number in range(3):
+        flooded.begin()
+        other.begin()
+        assert not flooded.take(FREE_BYTES + 1)
+        begins = trio.current_time()
+        await flooded.renew()
+        assert trio.current_time() - begins == pytest.approx(PAUSE * 0.04 if number else 0)
+        autojump_clock.jump(0.04)
+        flooded.end()
+
+
+async def test_who_came_long_ago_is_no_company(autojump_clock: MockClock) -> None:
+    turnstile = Turnstile()
+    flooded, other = Share(turnstile), Share(turnstile)
+    other.begin()
+    await trio.sleep(5)
+    assert await renewal_s(flooded, autojump_clock, 0.02) == 0
 
 
 async def test_who_is_alone_has_the_loop(autojump_clock: MockClock) -> None:
     turnstile = Turnstile()
     flooded, other = Share(turnstile), Share(turnstile)
+    await flooded.renew()
     other.begin()
     await flooded.renew()
     await trio.sleep(COMPANY_S)

@@ -13,7 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from lrs_trio.storage.shared_calls import SharedCall
-from lrs_trio.storage.shared_sync import ErrorEpochs, Member, SharedSync, Syncfs, VolumeSync
+from lrs_trio.storage.shared_sync import PATIENCE_S, ErrorEpochs, Member, SharedSync, Syncfs, VolumeSync
 
 DEVICE = 7
 SECONDS = 1.0
@@ -169,6 +169,37 @@ async def test_only_a_success_serves_those_who_wait_for_it(autojump_clock: MockC
     else:
         assert outcomes == dict.fromkeys("abcn", "durable")
         assert calls == [(0, "a"), (0.5, "n")]
+
+
+async def test_a_leader_that_hangs_is_not_waited_for_long(autojump_clock: MockClock) -> None:
+    volume = VolumeSync()
+    members = {name: Member() for name in "abc"}
+    synced: dict[str, list[float]] = {name: [] for name in members}
+
+    async def well(looks: Sequence[SharedCall[Any]]) -> None:
+        await trio.sleep(1)
+
+    async def hanging(looks: Sequence[SharedCall[Any]]) -> None:
+        await trio.sleep_forever()
+
+    async def sync(name: str, syncfs: Syncfs) -> None:
+        with trio.move_on_after(300) as limit:
+            await volume.sync(members[name], syncfs)
+        synced[name].append(trio.current_time() - begins)
+        assert limit.cancelled_caught == (syncfs is hanging)
+
+    for member in members.values():
+        await volume.sync(member, well)
+    begins = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sync, "a", hanging)
+        await trio.sleep(1)
+        nursery.start_soon(sync, "b", well)
+        nursery.start_soon(sync, "c", well)
+        await trio.sleep(100)
+        nursery.start_soon(sync, "c", well)
+    # The one that goes on serves the other, too.
+    assert synced == {"a": [300], "b": [PATIENCE_S + 1], "c": [PATIENCE_S + 1, 102]}
 
 
 async def test_a_cancelled_leader_hands_over(autojump_clock: MockClock) -> None:

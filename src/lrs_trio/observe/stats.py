@@ -55,8 +55,9 @@ class _Metric:
         self.read = read
 
     def bears(self, tags: Mapping[str, str]) -> bool:
+        """Whether it has all these; they are in lower case."""
         mine = {key.casefold(): value.casefold() for key, value in self.tags.items()}
-        return all(mine.get(key.casefold()) == value.casefold() for key, value in tags.items())
+        return all(mine.get(key) == value for key, value in tags.items())
 
     def shown(self) -> dict[str, str | int]:
         entry: dict[str, str | int] = {"name": f"{self.ns}.{self.name}"}
@@ -64,6 +65,10 @@ class _Metric:
             entry["tags"] = ",".join(f"{key}={value}" for key, value in self.tags.items())
         entry["value"] = max(self.read(), 0)
         return entry
+
+
+LONGEST_FILTER = 8192
+"""Characters of a filter: more than the path of a directory has."""
 
 
 class Stats:
@@ -106,15 +111,19 @@ class Stats:
         and each pair must be there.
 
         Raises:
-            LrsError: EINVAL, a part of `tags` is no pair.
+            LrsError: EINVAL, a part of `tags` is no pair, or a filter is longer than any metric is named.
         """
-        wanted = _parse_tags(tags or "")
+        for text in filter(None, (ns, name, tags)):
+            if len(text) > LONGEST_FILTER:
+                raise LrsError(errno.EINVAL, f"a filter has {len(text)} characters; {LONGEST_FILTER} are allowed")
+        ns, name = (ns or "").casefold(), (name or "").casefold()
+        wanted = _parse_tags((tags or "").casefold())
         return json.dumps(
             [
                 metric.shown()
                 for metric in self._metrics.values()
-                if (not ns or metric.ns.casefold() == ns.casefold())
-                and (not name or metric.name.casefold() == name.casefold())
+                if (not ns or metric.ns.casefold() == ns)
+                and (not name or metric.name.casefold() == name)
                 and metric.bears(wanted)
             ],
             ensure_ascii=False,

@@ -17,6 +17,7 @@ from lrs_trio.wire.messages import (
     Format,
     Notify,
     ReadAllocation,
+    Release,
     RequestBody,
     Revoke,
     WriteAllocation,
@@ -35,11 +36,12 @@ _NEEDED: Final[Mapping[type[RequestBody], Right]] = {
     Configure: Right.ADMIN,
     Revoke: Right.ADMIN,
 }
-"""What is not here is for all: reports, and giving back what one holds."""
+"""What is not here is for all: reports, and giving back what one holds without having changed it."""
 
 # Looked up once: every request is asked about, and Python 3.11 takes its time to find the members of an enumeration.
 _DELETE: Final = ReadOperation.DELETE
 _GET: Final = ConfigureOperation.GET
+_WRITE: Final = Right.WRITE
 
 
 class Access:
@@ -74,7 +76,8 @@ def needed_right(body: RequestBody) -> Right | None:
     """The right that a request needs; ``None`` if it is for all."""
     right = _NEEDED.get(type(body))
     if right is None:
-        return None
+        # A sync of what was written or deleted, and its place in the books.
+        return _WRITE if type(body) is Release and any(element.to_sync for element in body.media) else None
     if type(body) is ReadAllocation and body.operation is _DELETE:
         return Right.WRITE
     if type(body) is Configure and body.operation is _GET:

@@ -7,6 +7,7 @@ that breaks, and responses that nobody reads all end here.
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from functools import partial
 
 import structlog
@@ -58,6 +59,9 @@ class Connection:
         self._share = Share(turnstile)
         self._send_now = stream.send_now if isinstance(stream, ClientStream) else _send_nothing
         self._reading = trio.CancelScope()
+        self._received: Iterator[bytes] = iter(())
+        """What was read and is still to be handled, but for the one for which it is not time yet."""
+        self._held_back: bytes | None = None
         self._tasks: trio.Nursery | None = None
         self._sending = False
         """Whether a task of ours sends, so that the postman need not."""
@@ -70,7 +74,7 @@ class Connection:
 
     def stop(self) -> None:
         """Read no more; the connection ends when its responses are flushed."""
-        self._reading.cancel(reason="the server stops")
+        self._reading.cancel(reason="nothing more is read")
 
     async def run(self) -> None:
         """Serve the client."""
@@ -80,6 +84,7 @@ class Connection:
                 try:
                     with self._reading:
                         await self._read(self._tasks)
+                    self._handle_rest(self._tasks)
                 except ProtocolError as error:
                     # What was asked before in order is still answered, then the connection ends.
                     log.warning("connection closed", client=str(self.client), error=str(error))
@@ -97,13 +102,6 @@ class Connection:
                     await self._send_slowly(memoryview(self._outbox.take()))
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("connection broken", client=str(self.client))
-        except* trio.TooSlowError:
-            log.warning(
-                "connection closed: the client does not read its responses",
-                client=str(self.client),
-                unsent=len(self._outbox),
-                seconds=self._settings.slow_client_s,
-            )
         finally:
             # The nursery knows its task, and the task us: together nobody would forget them soon.
             self._tasks = None
@@ -113,15 +111,27 @@ class Connection:
         decoder = FrameDecoder(self._settings.max_frame_bytes)
         while data := await self._stream.receive_some(READ_SIZE):
             self._share.begin()
-            for payload in decoder.feed(data):
-                if not self._share.take():
+            self._received = decoder.feed(data)
+            for payload in self._received:
+                self._held_back = payload
+                if not self._share.take(len(payload)):
                     await self._share.renew()
                 if self._outbox.full:
                     await self._outbox.wait_room()
                     self._share.resume()
+                self._held_back = None
                 self._handle(payload, nursery)
+            self._share.end()
         if not decoder.at_boundary():
             raise ProtocolError("the connection ended inside a frame")
+
+    def _handle_rest(self, nursery: trio.Nursery) -> None:
+        """Handle what was received before nothing more is read: a release among it completes (decision 9)."""
+        held_back, self._held_back = self._held_back, None
+        if held_back is not None:
+            self._handle(held_back, nursery)
+        for payload in self._received:
+            self._handle(payload, nursery)
 
     def _handle(self, payload: bytes, nursery: trio.Nursery) -> None:
         try:
@@ -155,13 +165,30 @@ class Connection:
         return len(self._outbox) > 0
 
     async def _send_slowly(self, frames: memoryview) -> None:
-        """Send `frames`, and what is ready then, for as long as the client reads at all."""
-        while frames:
-            for start in range(0, len(frames), CHUNK):
-                with trio.fail_after(self._settings.slow_client_s):
-                    await self._stream.send_all(frames[start : start + CHUNK])
-            frames = memoryview(self._outbox.take())
-        self._sending = False
+        """Send `frames`, and what is ready then, for as long as the client reads at all.
+
+        One that reads no more may have sent a release before: what is received is read to its end all the same.
+        """
+        try:
+            while frames:
+                for start in range(0, len(frames), CHUNK):
+                    with trio.fail_after(self._settings.slow_client_s):
+                        await self._stream.send_all(frames[start : start + CHUNK])
+                frames = memoryview(self._outbox.take())
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            log.debug("connection broken", client=str(self.client))
+            self._outbox.discard()
+        except trio.TooSlowError:
+            log.warning(
+                "connection closed: the client does not read its responses",
+                client=str(self.client),
+                unsent=len(self._outbox),
+                seconds=self._settings.slow_client_s,
+            )
+            self._outbox.discard()
+            self.stop()
+        else:
+            self._sending = False
 
 
 def _send_nothing(data: bytes) -> int:

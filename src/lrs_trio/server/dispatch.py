@@ -244,8 +244,9 @@ def _forbid(client: Client, request: Request, right: Right) -> None:
         request=type(body).__name__.lower(),
         error=f"needs the right {right}; the settings give it by access.users or access.groups",
     )
+    kind = body.kind if isinstance(body, Release) else _KINDS[type(body)]
     if not (isinstance(body, Notify) and not body.wait):
-        client.outbox.respond(Response(request.id, Failed(-errno.EPERM, _KINDS[type(body)])))
+        client.outbox.respond(Response(request.id, Failed(-errno.EPERM, kind)))
 
 
 def _check_size(body: ResponseBody) -> None:

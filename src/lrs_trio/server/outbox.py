@@ -63,6 +63,11 @@ class ResponseChannel:
         # Nobody is called any more, and who would have been called can be forgotten with us.
         self._on_filled = _call_nobody
 
+    def discard(self) -> None:
+        """Accept no more, and forget what is there: nobody will read it."""
+        self.close()
+        self._unsent.clear()
+
     async def wait_room(self) -> None:
         """Return once the channel is not full any more, or nothing will ever be sent."""
         while self.full and not self._closed:

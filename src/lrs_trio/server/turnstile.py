@@ -10,6 +10,9 @@ FREE_FRAMES = 2
 """Requests that arrive together and are handled at once: a client that waits for its answers sends a release and an
 allocation at most."""
 
+FREE_BYTES = 4096
+"""Larger requests take longer to understand than others to be answered: none of them is free."""
+
 TURN_FRAMES = 16
 TURN_S = 0.0005
 """Bounds of what is handled of one connection in a turn of the event loop: requests, and seconds."""
@@ -57,12 +60,16 @@ class Share:
         self._turnstile = turnstile
         self._frames = 0
         self._ends = inf
+        """When the share is used up; what is free has no end."""
+        self._spent = 0.0
+        """Seconds of the loop that the last share took, if they are not paid for yet."""
         self._arrivals = 0
-        """How many of them were ours."""
+        """How many of the turnstile's were ours."""
         self._are_few = False
         """Whether those that arrived last are counted there."""
         self._company = 0
-        """How many of others there had been when we looked last."""
+        """How many of others there had been when we looked last; since `_looked` we have had nothing to do."""
+        self._looked = -inf
         self._company_until = -inf
 
     def begin(self) -> None:
@@ -77,10 +84,17 @@ class Share:
         # So few need no clock.
         self._frames, self._ends = FREE_FRAMES, inf
 
-    def take(self) -> bool:
-        """Whether one more request may be handled now."""
+    def take(self, size: int) -> bool:
+        """Whether one more request, of so many bytes, may be handled now."""
         self._frames -= 1
-        return self._frames >= 0 and (self._ends == inf or trio.current_time() < self._ends)
+        if self._ends == inf:
+            return self._frames >= 0 and size <= FREE_BYTES
+        return self._frames >= 0 and trio.current_time() < self._ends
+
+    def end(self) -> None:
+        """All that has arrived is handled."""
+        if self._ends != inf:
+            self._charge()
 
     async def renew(self) -> None:
         """Wait for the next share; one request may be handled then without asking."""
@@ -89,13 +103,19 @@ class Share:
             self._are_few = False
             self._turnstile.arrivals -= 1
             self._arrivals -= 1
-        now = trio.current_time()
-        spent = 0 if self._ends == inf else now - self._ends + TURN_S
-        await self._turnstile.wait_passed(spent, in_company=self._is_in_company(now))
+        self.end()
+        spent, self._spent = self._spent, 0.0
+        await self._turnstile.wait_passed(spent, in_company=self._is_in_company(trio.current_time()))
         self._frames, self._ends = TURN_FRAMES - 1, trio.current_time() + TURN_S
+
+    def _charge(self) -> None:
+        self._looked = now = trio.current_time()
+        self._spent, self._ends = now - self._ends + TURN_S, inf
 
     def _is_in_company(self, now: float) -> bool:
         others = self._turnstile.arrivals - self._arrivals
-        if others != self._company:
-            self._company, self._company_until = others, now + COMPANY_S
+        # After a pause of ours they may have come at any time.
+        if others != self._company and now - self._looked <= COMPANY_S:
+            self._company_until = now + COMPANY_S
+        self._company, self._looked = others, now
         return now < self._company_until

@@ -57,6 +57,9 @@ class ErrorEpochs:
         return member.proven == self.current
 
 
+PATIENCE_S = 10.0
+"""How long the others count on the one that syncs, in seconds: what it does before may hang, and they need not."""
+
 Syncfs = Callable[[Sequence[SharedCall[Any]]], Awaitable[None]]
 """Syncs, and may then make the calls that it is given, in the same turn of a thread."""
 
@@ -83,7 +86,7 @@ class VolumeSync:
 
         Either `syncfs` is called in the caller's own task, or another caller's that starts from now on
         stands for it, and may `look` along. While one runs, callers gather for the next. If the one they
-        count on fails or is cancelled they go on without it, so that nobody gets an error that its own
+        count on fails, is cancelled or takes long they go on without it, so that nobody gets an error that its own
         descriptor has not reported, and nobody waits for a task that has gone.
 
         Raises:
@@ -111,8 +114,16 @@ class VolumeSync:
         counting = (other for other in waiting if not other.served and self.epochs.knows(other.member))
         looks = [other.look for other in counting if other.look is not None]
         self._running += 1
+        counts = True
         try:
-            await syncfs(looks)
+            with trio.move_on_after(PATIENCE_S) as patience:
+                await syncfs(looks)
+            if patience.cancelled_caught:
+                waiting, counts = (), False
+                self._running -= 1
+                self._go_on()
+                # It waits for what hangs, if that ends.
+                await syncfs(())
         except OSError:
             self.epochs.failed()
             raise
@@ -122,7 +133,7 @@ class VolumeSync:
             for other in waiting:
                 other.served = other.served or self.epochs.knows(other.member)
         finally:
-            self._running -= 1
+            self._running -= counts
             self._go_on()
 
     def _go_on(self) -> None:

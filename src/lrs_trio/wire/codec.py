@@ -30,6 +30,12 @@ T = TypeVar("T")
 MOST_MEDIA = 1024
 """Media that one request may name: each costs time of the only loop, from here on."""
 
+MOST_TAGS = 1024
+"""Tags that one write may ask for, of all its media together: each is looked for on every medium."""
+
+LONGEST_GROUPING = 1024
+"""Characters of a grouping: a medium remembers the groupings of all that was written on it."""
+
 KEPT_NAMES = 4096
 LONGEST_KEPT = 512
 """How many names of media are kept, and how many bytes of a name: bounded, for anybody may send names."""
@@ -80,10 +86,10 @@ def decode_request(message: bytes) -> m.Request:
     decode = _REQUEST_FIELDS.get(field)
     if decode is None or fields[-2][0] in _REQUEST_FIELDS:
         raise _contradictory(parsed)
-    # A medium takes more than a byte.
-    if len(message) > MOST_MEDIA and len(media := getattr(value, "media", ())) > MOST_MEDIA:
-        silent = field.name == "release" and not any(medium.to_sync for medium in media)
-        text = f"{field.name}: {len(media)} media are named; {MOST_MEDIA} are allowed"
+    # A medium, a tag or a character takes a byte at least.
+    if len(message) > MOST_MEDIA and (excess := _excess(value)):
+        silent = field.name == "release" and not any(medium.to_sync for medium in value.media[:MOST_MEDIA])
+        text = f"{field.name}: {excess} are allowed"
         raise MalformedRequestError(parsed.id, _kind(field.name, parsed), text, silent=silent)
     try:
         body = decode(value)
@@ -99,6 +105,19 @@ def decode_request(message: bytes) -> m.Request:
         parsed.qos if parsed.HasField("qos") else None,
         parsed.priority if parsed.HasField("priority") else None,
     )
+
+
+def _excess(body: Any) -> str:
+    """What a request has too much of; empty if nothing."""
+    media = getattr(body, "media", ())
+    if len(media) > MOST_MEDIA:
+        return f"{len(media)} media are named; {MOST_MEDIA}"
+    tags = sum(len(medium.tags) for medium in media) if isinstance(body, pb.WriteAllocation) else 0
+    if tags > MOST_TAGS:
+        return f"{tags} tags are named; {MOST_TAGS}"
+    named = media if isinstance(body, pb.Release) else (body,)
+    longest = max((len(getattr(part, "grouping", "")) for part in named), default=0)
+    return f"a grouping has {longest} characters; {LONGEST_GROUPING}" if longest > LONGEST_GROUPING else ""
 
 
 def _contradictory(request: pb.Request) -> MalformedRequestError:

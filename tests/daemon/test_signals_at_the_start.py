@@ -1,0 +1,60 @@
+"""A daemon that does not get as far as to serve anybody ends all the same when it is asked to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from signal import SIGTERM
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from lrs_trio.daemon import EXIT_DRAINED, Daemon
+from lrs_trio.dss.operations import Operation, Outcome
+from lrs_trio.errors import DssUnavailableError
+from lrs_trio.machine import ThisMachine
+from lrs_trio.model import LockOwner
+from lrs_trio.settings import DssSettings, Settings
+
+
+class AwayHome:
+    """A database that has gone away since it was connected to."""
+
+    async def commit(self, batch: Sequence[Operation[Any]]) -> list[Outcome]:
+        await trio.lowlevel.checkpoint()
+        raise DssUnavailableError("away")
+
+    async def wait_lost(self) -> None:
+        await trio.sleep_forever()
+
+
+class Signalled(ThisMachine):
+    """One whose database is away, and that is told to end after a minute."""
+
+    @asynccontextmanager
+    async def open_home(self, settings: DssSettings, owner: LockOwner) -> AsyncIterator[AwayHome]:
+        yield AwayHome()
+
+    @contextmanager
+    def signals(self) -> Iterator[AsyncIterator[int]]:
+        async def after_a_minute() -> AsyncIterator[int]:
+            await trio.sleep(60)
+            yield SIGTERM
+            await trio.sleep_forever()
+
+        yield after_a_minute()
+
+
+@pytest.mark.note("11")
+@pytest.mark.parametrize("traced", [False, True])
+async def test_a_database_that_is_away_does_not_keep_it(
+    autojump_clock: MockClock, tmp_path: Path, traced: bool
+) -> None:
+    events = {"trace": str(tmp_path / "trace")} if traced else {}
+    settings = Settings.model_validate({"server": {"socket": str(tmp_path / "lrs")}, "events": events})
+    with trio.fail_after(100):
+        assert await Daemon(settings, Signalled()).run() == EXIT_DRAINED
+    assert trio.current_time() == pytest.approx(60, abs=1)
