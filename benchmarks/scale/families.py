@@ -117,6 +117,9 @@ class DssApart:
             raise found
         return found
 
+    def submit(self, operation: Operation[T], done: Callable[[T | LrsError], None]) -> None:
+        self._dss.submit(operation, done)
+
     async def execute_all(self, operations: Sequence[Operation[T]]) -> list[T | LrsError]:
         found: list[T | LrsError] = []
 

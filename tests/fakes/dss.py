@@ -61,6 +61,8 @@ class FakeDss:
         self.committed: list[tuple[float, Operation[Any]]] = []
         self.refusals: dict[type[Operation[Any]], LrsError] = {}
         self.delay: Callable[[], float] = lambda: 0.0
+        self._submitted: list[tuple[Operation[Any], Callable[[Any], None]]] = []
+        self._writing = False
         self._away_since: float | None = None
         self._back = trio.Event()
         self._answered: dict[ResourceId, Medium] = {}
@@ -90,6 +92,25 @@ class FakeDss:
             except LrsError as error:
                 outcomes.append(error)
         return outcomes
+
+    def submit(self, operation: Operation[T], done: Callable[[T | LrsError], None]) -> None:
+        self._submitted.append((operation, done))
+        if not self._writing:
+            self._writing = True
+            trio.lowlevel.spawn_system_task(self._write, name="fake dss writer")
+
+    async def _write(self) -> None:
+        """What is submitted meanwhile is done together."""
+        while batch := self._submitted:
+            self._submitted = []
+            await self._wait_turn()
+            for operation, done in batch:
+                try:
+                    outcome = self._execute(operation)
+                except LrsError as error:
+                    outcome = error
+                done(outcome)
+        self._writing = False
 
     async def _wait_turn(self) -> None:
         await trio.sleep(self.delay())

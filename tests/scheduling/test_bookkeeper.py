@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
+from random import Random
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from lrs_trio.dss.operations import UpdateMedia
-from lrs_trio.model import RequestKind
+from lrs_trio.dss.group_commit import GroupCommit
+from lrs_trio.dss.operations import Blocked, Operation, Outcome, UpdateMedia
+from lrs_trio.model import Lock, LockOwner, LockType, RequestKind, ResourceId
 from lrs_trio.scheduling.bookkeeper import Bookkeeper
 from lrs_trio.scheduling.release import ReleaseRequest
 from lrs_trio.wire.messages import Failed, Release
+from tests.fakes.dss import FakeDss
 from tests.fakes.house import FakeClient, House, back, house_of, released
-from tests.fakes.site import device_id, family_settings
+from tests.fakes.site import device_id, family_settings, medium_id
 
 A, B = "/srv/a", "/srv/b"
 WRITE = RequestKind.RELEASE_WRITE
@@ -46,6 +51,45 @@ async def test_what_is_synced_during_a_transaction_shares_the_next_one(autojump_
         times = [at for at, operation in house.site.dss.committed if isinstance(operation, UpdateMedia)]
         assert len(times) == 5
         assert len(set(times)) == 2
+
+
+class BlockingHome:
+    """Somebody else holds a lock on the medium that is `blocked`."""
+
+    def __init__(self, dss: FakeDss, blocked: ResourceId) -> None:
+        self.blocked: ResourceId | None = blocked
+        self._dss = dss
+        self._lock = Lock(LockType.MEDIA_UPDATE, "some medium", LockOwner("elsewhere", 1), 0.0)
+
+    async def commit(self, batch: Sequence[Operation[Any]]) -> list[Outcome]:
+        await trio.lowlevel.checkpoint()
+        return [self._outcome(operation) for operation in batch]
+
+    def _outcome(self, operation: Operation[Any]) -> Outcome:
+        if isinstance(operation, UpdateMedia) and self.blocked in [update.id for update in operation.updates]:
+            return Blocked(self._lock)
+        return self._dss._execute(operation)
+
+
+async def test_a_lock_of_somebody_else_holds_up_nobody_but_who_needs_it(autojump_clock: MockClock) -> None:
+    async with house_of(A, B, settings=family_settings(requests=1, max_concurrent_io=1)) as house:
+        (first, a), (second, b) = await writing(house), await writing(house)
+        home = BlockingHome(house.site.dss, medium_id(a))
+        group = GroupCommit(home, random=Random(1))
+        bookkeeper = Bookkeeper(group)
+        async with trio.open_nursery() as own:
+            await own.start(group.run)
+            await own.start(bookkeeper.run)
+            for client, path in ((first, a), (second, b)):
+                bookkeeper.accept(begun(house, client, path))
+            with trio.fail_after(1):
+                assert await second.answer(2) == released(b)
+            assert house.family.devices[device_id(b)].state.unsettled == 0
+            await trio.sleep(3600)
+            assert len(first.bodies) == 1
+            home.blocked = None
+            assert await first.answer(2) == released(a)
+            own.cancel_scope.cancel()
 
 
 async def test_it_ends_when_the_last_release_is_answered(autojump_clock: MockClock) -> None:

@@ -225,8 +225,8 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "scheduling/bookkeeper.py",
-        "        self._synced.append(release)\n",
-        "        release._succeed()\n        self._synced.append(release)\n",
+        "        self._dss.submit(release.books(),",
+        "        release._succeed()\n        self._dss.submit(release.books(),",
         "the answer leaves before the books are committed",
     ),
     Mutation(

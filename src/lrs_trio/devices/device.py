@@ -235,6 +235,8 @@ class DeviceTask(ABC):
         sub_request.cancel()
         self.state.to_sync.discard(sub_request, trio.current_time())
         self.ring()
+        # A sync that was due because of it may be so no more: then there is room again.
+        self._context.changed()
 
     def release_settled(self, *, counted: bool) -> None:
         """The books of one synced sub-request are committed, or given up: then the medium counts as dirty."""
@@ -315,10 +317,6 @@ class DeviceTask(ABC):
     @abstractmethod
     def _synced(self, group: SyncGroup, seconds: float) -> None:
         """A sync of `group` has worked, and taken so long."""
-
-    async def _not_recorded(self, error: LrsError) -> None:
-        """What nobody waited for was synced, and the DSS refuses to take that down."""
-        await self._sync_failed(error)
 
     @abstractmethod
     async def _worked(self) -> None:
@@ -518,7 +516,8 @@ class DeviceTask(ABC):
         try:
             (row,) = await self._context.dss.execute(UpdateMedia((self.figures(),)))
         except LrsError as error:
-            await self._not_recorded(error)
+            # Nobody waits for these figures, and neither the medium nor the device is to blame for the refusal.
+            self.medium_read(error)
         else:
             self.medium_changed(row)
 

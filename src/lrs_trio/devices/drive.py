@@ -311,11 +311,6 @@ class DriveTask(Carrier):
     async def _sync_failed(self, error: OSError) -> None:
         await self._went_wrong(Phase.SYNC, error)
 
-    async def _not_recorded(self, error: LrsError) -> None:
-        # The DSS refuses the medium's row, for which neither medium nor drive are to blame.
-        self.medium_read(error)
-        await trio.lowlevel.checkpoint()
-
     async def _worked(self) -> None:
         await self._blame.worked(self._loaded())
 

@@ -8,7 +8,7 @@ So batches grow with the load and nobody waits for company.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import inf
@@ -46,7 +46,7 @@ class _Caller:
     missing: int
     answered: trio.Event = field(default_factory=trio.Event)
 
-    def answer_one(self) -> None:
+    def answer_one(self, outcome: Outcome) -> None:
         self.missing -= 1
         if not self.missing:
             self.answered.set()
@@ -55,7 +55,7 @@ class _Caller:
 @dataclass(eq=False, slots=True)
 class _Waiter:
     operation: Operation[Any]
-    caller: _Caller
+    told: Callable[[Outcome], None]
     answered: bool = False
     outcome: Outcome = None
     under_way: bool = False
@@ -72,7 +72,7 @@ class _Waiter:
     def answer(self, outcome: Outcome) -> None:
         self.outcome = outcome
         self.answered = True
-        self.caller.answer_one()
+        self.told(outcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class GroupCommit:
         self._home = home
         self._random = random
         self._largest_batch = largest_batch
-        # In the order of arrival, batch under way included. Not bounded: every entry is a task that waits.
+        # In the order of arrival, batch under way included. Not bounded: every entry is a task or a release that waits.
         self._waiters: dict[_Waiter, None] = {}
         self._look = trio.Event()
         self._closing = False
@@ -160,10 +160,9 @@ class GroupCommit:
         # Without this the writer might take an operation before a cancelled caller gets to its first wait.
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._closing or self._ended:
-            closed = "the DSS is closed for this daemon"
-            return [LrsError(errno.ESHUTDOWN, f"{closed}; {operation} was not done") for operation in operations]
+            return [_closed(operation) for operation in operations]
         caller = _Caller(len(operations))
-        waiters = [_Waiter(operation, caller) for operation in operations]
+        waiters = [_Waiter(operation, caller.answer_one) for operation in operations]
         if not waiters:
             return []
         self._waiters.update(dict.fromkeys(waiters))
@@ -175,6 +174,17 @@ class GroupCommit:
                 for waiter in waiters:
                     self._leave(waiter)
         return [waiter.outcome for waiter in waiters]
+
+    def submit(self, operation: Operation[T], done: Callable[[T | LrsError], None]) -> None:
+        """Commit `operation` though nobody waits, and call `done` with its result, or with why it was refused.
+
+        That is called as soon as it is known, in the order of the commits, by the writer: it must return at once.
+        """
+        if self._closing or self._ended:
+            done(_closed(operation))
+            return
+        self._waiters[_Waiter(operation, cast("Callable[[Outcome], None]", done))] = None
+        self._look.set()
 
     def close(self) -> None:
         """Take no more operations; `run` returns when all that were taken are answered."""
@@ -284,7 +294,7 @@ class GroupCommit:
 
     def _end(self) -> None:
         self._ended = True
-        for waiter in self._waiters:
+        for waiter in tuple(self._waiters):
             fate = (
                 "it was being committed: the next start shows whether it was done"
                 if waiter.under_way
@@ -315,3 +325,7 @@ class GroupCommit:
             away_s = round(trio.current_time() - self._unavailable_since, 3)
             self._unavailable_since = None
             log.info("dss available again", away_s=away_s)
+
+
+def _closed(operation: Operation[Any]) -> LrsError:
+    return LrsError(errno.ESHUTDOWN, f"the DSS is closed for this daemon; {operation} was not done")

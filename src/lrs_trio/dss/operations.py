@@ -8,7 +8,7 @@ databases: nothing above this floor writes SQL, and a batch is the unit that is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
@@ -307,6 +307,10 @@ class Dss(Protocol):
 
     async def execute_all(self, operations: Sequence[Operation[T]]) -> list[T | LrsError]:
         """The same for several at once, each by itself: what one of them is refused for is its outcome."""
+        ...
+
+    def submit(self, operation: Operation[T], done: Callable[[T | LrsError], None]) -> None:
+        """Commit `operation`, and call `done` with its result or why it was refused, in the order of the commits."""
         ...
 
     @property

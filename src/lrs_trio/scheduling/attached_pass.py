@@ -91,6 +91,7 @@ class AttachedPass:
     def turns(self) -> Iterator[PlaceableRequest | None]:
         for standing in self._open_lines():
             self._next(standing, None)
+            yield None
         while self._heap and self.offers.open:
             turn, rank, _, standing, request = heappop(self._heap)
             self._turns[request.kind] = max(turn, self._turns.get(request.kind, 0))
@@ -165,16 +166,16 @@ class AttachedPass:
         for kind in (RequestKind.READ, RequestKind.FORMAT):
             waiting = lines[kind]
             if len(waiting) < len(offers.open):
-                for wanted, line in waiting.items():
+                for wanted, line in tuple(waiting.items()):
                     offer = offers.by_medium.get(wanted) if isinstance(wanted, ResourceId) else None
                     if offer is not None and offer.slots > 0:
                         yield _Standing(line, offer)
             elif waiting:
-                for offer in offers.open:
+                for offer in tuple(offers.open):
                     found = waiting.get(offer.medium.id)
                     if found is not None:
                         yield _Standing(found, offer)
-        for wanted, line in lines[RequestKind.WRITE].items():
+        for wanted, line in tuple(lines[RequestKind.WRITE].items()):
             if isinstance(wanted, Demand):
                 yield _Standing(line, views=tuple(dict.fromkeys(self._views_of(wanted))))
 
@@ -338,9 +339,11 @@ class AttachedPass:
         return True
 
     def _is_stale(self, take: OfferTake, request: PlaceableRequest) -> bool:
-        """Whether a device can do less by now than its offer says."""
+        """Whether a device can do less by now than its offer says, or its medium may be used for something else."""
         device = self.around.devices.get(take.device)
-        if device is None or device.medium_id != take.medium.id:
+        if device is None or device.medium is None:
+            return True
+        if (device.medium.id, device.medium.use) != (take.medium.id, take.medium.use):
             return True
         state = device.state
         if state.free_slots(self.now()) <= 0:

@@ -1,7 +1,8 @@
 """What happens to releases after they have begun: their syncs, their books, their ends (notes 2.5, 4.4).
 
-Most releases are of one medium. They need no task: their device tells when they are synced, and one task writes the
-books of all that are. What is synced while a transaction is under way goes into the next one together.
+Most releases are of one medium. They need no task: their device tells when they are synced, and the writer of the DSS
+when their books are committed. What is synced while a transaction is under way goes into the next one together, and
+what waits there for somebody else's lock keeps no other release waiting.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ class Bookkeeper:
     def __init__(self, dss: Dss) -> None:
         self._dss = dss
         self._open = OrderedSet[ReleaseRequest]()
-        self._synced: list[ReleaseRequest] = []
-        self._rung = trio.Event()
+        self._ended = trio.Event()
         self._several: trio.Nursery | None = None
         """The tasks of those of several media."""
         self._closing = False
@@ -49,30 +49,19 @@ class Bookkeeper:
     def close(self) -> None:
         """No more releases come: `run` returns when those that have come are answered."""
         self._closing = True
-        self._rung.set()
+        self._look()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Write the books until `close`, and what is open then to its end."""
+        """Have the books written until `close`, and of what is open then to its end."""
         try:
             async with trio.open_nursery() as self._several:
                 task_status.started()
-                while self._open or not self._closing:
-                    if self._synced:
-                        await self._write_books()
-                    else:
-                        self._rung = trio.Event()
-                        await self._rung.wait()
+                await self._ended.wait()
         finally:
             self._several = None
             # Only a forced end of the daemon leaves any without an answer.
             for release in tuple(self._open):
                 self._end(release, shutting_down())
-
-    async def _write_books(self) -> None:
-        releases, self._synced = self._synced, []
-        outcomes = await self._dss.execute_all([release.books() for release in releases])
-        for release, outcome in zip(releases, outcomes, strict=True):
-            self._end(release, outcome)
 
     async def _wait_for_syncs(self, release: ReleaseRequest) -> None:
         try:
@@ -91,11 +80,16 @@ class Bookkeeper:
             self._end(release, waiting.error)
 
     def _is_synced(self, release: ReleaseRequest) -> None:
-        self._synced.append(release)
-        self._rung.set()
+        self._dss.submit(release.books(), partial(self._end, release))
 
     def _end(self, release: ReleaseRequest, outcome: Sequence[Medium | None] | OSError) -> None:
+        if release not in self._open:
+            # A forced end has answered it before its books were committed.
+            return
         self._open.discard(release)
         release.end(outcome)
-        if self._closing:
-            self._rung.set()
+        self._look()
+
+    def _look(self) -> None:
+        if self._closing and not self._open:
+            self._ended.set()

@@ -1,7 +1,7 @@
 """The scheduler of one family: it takes requests in and hands promises to its devices (notes 10.1 to 10.4).
 
 The task is thin: requests arrive on a bounded channel, a change anywhere sets an event, and each time
-one pass of `placement` over the queue decides. No state changes across an await.
+one pass over the queue decides. Between two steps of a pass things may change: what it chooses it looks at once more.
 """
 
 from __future__ import annotations

@@ -237,9 +237,10 @@ class LibraryPass:
         drive, medium = self.around.devices.get(take.device), take.drive.medium
         if not isinstance(drive, DriveTask) or drive.state.free_slots(trio.current_time()) <= 0:
             return True
-        return (drive.bound is None) != (medium is None) or (
-            drive.bound is not None and medium is not None and drive.bound.id != medium.id
-        )
+        bound = drive.bound
+        if bound is None or medium is None:
+            return bound is not medium
+        return (bound.id, bound.use) != (medium.id, medium.use)
 
     def _explained(self, never: Never, request: PlaceableRequest) -> Never:
         """A medium that no drive is left for because it has failed in them is more than absent."""

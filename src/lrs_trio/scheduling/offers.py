@@ -177,6 +177,8 @@ class KeptOffers:
         if task is None or task.medium is None:
             if task is None:
                 self._places.pop(device, None)
+                # What was reserved there may have been given back to a volume that others have, too.
+                self._renew_volumes()
             if offer is not None:
                 self._remove(offer)
             return
@@ -193,6 +195,8 @@ class KeptOffers:
         served, offer.medium, offer.place = offer.serving, medium, self._places[device]
         renew(offer, task, located, now)
         self.version += served is not offer.serving
+        if offer.serving and not self.by_medium[medium.id].serving:
+            self.by_medium[medium.id] = offer
         if offer.slots > 0:
             self.open[offer] = None
         else:
@@ -208,10 +212,19 @@ class KeptOffers:
         del self._offers[offer.device]
         if self.by_medium.get(offer.medium.id) is offer:
             del self.by_medium[offer.medium.id]
+            # Another device may have failed with the same medium, and be back.
+            others = (other for other in self._offers.values() if other.medium.id == offer.medium.id)
+            self.by_medium |= {other.medium.id: other for other in others}
         self.open.pop(offer, None)
         for view in self._views.values():
             view.discard(offer)
         self.version += 1
+
+    def _renew_volumes(self) -> None:
+        for kept in self._volumes.values():
+            volume = kept.source()
+            if volume is not None:
+                kept.renew(volume)
 
     def _volume(self, volume: Volume) -> KeptVolume:
         kept = self._volumes.get(id(volume))

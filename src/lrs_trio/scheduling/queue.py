@@ -18,13 +18,16 @@ KINDS = (RequestKind.WRITE, RequestKind.READ, RequestKind.FORMAT)
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What the media of a write have to be like, apart from their room; `parts` are tags and whether it is to be empty.
+    """What the media of a write have to be like; `parts` are tags and whether it is to be empty.
 
-    Writes of one `client` that is not to have media on devices which it has already are kept apart from others.
+    Where a line is not looked at to its end, those behind are to be like those before: so sizes are told apart by
+    their `magnitudes`, powers of two in bytes. Writes of one `client` that is not to have media on devices which it
+    has already are kept apart from others.
     """
 
     library: str | None
     parts: tuple[tuple[tuple[str, ...], bool], ...]
+    magnitudes: tuple[int, ...]
     client: object = None
 
 
@@ -215,7 +218,8 @@ def wants(request: PlaceableRequest) -> tuple[ResourceId | Demand, ...]:
     if not isinstance(body, WriteAllocation):
         return request.media
     parts = tuple([(medium.tags, medium.empty_medium) for medium in body.media])
-    return (Demand(body.library, parts, request.client if body.prevent_duplicate else None),)
+    magnitudes = tuple([medium.size.bit_length() for medium in body.media])
+    return (Demand(body.library, parts, magnitudes, request.client if body.prevent_duplicate else None),)
 
 
 def _devices_for(request: PlaceableRequest) -> int:

@@ -45,7 +45,7 @@ class DirectoryStorage:
         self._full_threshold.percent = percent
 
     def unit(self, device: Device) -> Unit:
-        """The adapters of one adoption of `device`; its threads wait for each other, for another device's only seconds."""
+        """The adapters of one adoption of `device`; its threads wait for each other, and little for others."""
         limiter = trio.CapacityLimiter(1)
         return Unit(
             library=DirectoryLibrary(),
