@@ -178,7 +178,7 @@ class ServerSettings(Table):
     """How many unsent responses a connection may have before reading from it stops (note 2.2)."""
 
     slow_client_s: Seconds = Field(default=30.0, description=_SECONDS_ALLOWED)
-    """A connection whose full response channel makes no progress for so long is closed. Seconds."""
+    """A connection that takes less than 16 KiB of what waits for it in that time is closed. Seconds."""
 
     lock_file: Annotated[Path | None, BeforeValidator(_optional_path)] = Field(
         default=None, description="an absolute path, or empty for no such file"
