@@ -374,6 +374,18 @@ async def test_a_release_completes_though_the_answers_before_it_cannot_be_sent(
         assert not door.server._connections
 
 
+async def test_what_a_client_that_has_gone_had_asked_for_is_left_alone(autojump_clock: MockClock) -> None:
+    async with house_of(A) as house, door_of(house) as door:
+        peer = door.connect()
+        await peer.send(*[(number, write(1)) for number in range(500)])
+        await peer.leave()
+        await trio.sleep(1)
+        assert not door.server._connections
+        queued = [event for event in house.site.seen if event.kind is EventKind.ALLOCATION_QUEUED]
+        assert 0 < len(queued) < 50
+        assert house.family.devices[device_id(A)].state.idle
+
+
 async def test_what_was_received_is_seen_to_when_the_server_stops(autojump_clock: MockClock) -> None:
     async with house_of(A) as house, door_of(house) as door:
         peer = door.connect()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 
 import structlog
 import trio
@@ -24,7 +25,7 @@ from lrs_trio.server.postman import Postman
 from lrs_trio.server.stream import ClientStream
 from lrs_trio.server.turnstile import Share, Turnstile
 from lrs_trio.settings import ServerSettings
-from lrs_trio.wire.codec import MalformedRequestError, decode_request
+from lrs_trio.wire.codec import MalformedRequestError, decode_request, may_be_release
 from lrs_trio.wire.framing import FrameDecoder
 from lrs_trio.wire.messages import Failed, Response
 
@@ -62,6 +63,8 @@ class Connection:
         self._received: Iterator[bytes] = iter(())
         """What was read and is still to be handled, but for the one for which it is not time yet."""
         self._held_back: bytes | None = None
+        self._is_read = True
+        """Whether the client reads its answers, as far as we know."""
         self._tasks: trio.Nursery | None = None
         self._sending = False
         """Whether a task of ours sends, so that the postman need not."""
@@ -84,7 +87,7 @@ class Connection:
                 try:
                     with self._reading:
                         await self._read(self._tasks)
-                    self._handle_rest(self._tasks)
+                    await self._handle_rest(self._tasks)
                 except ProtocolError as error:
                     # What was asked before in order is still answered, then the connection ends.
                     log.warning("connection closed", client=str(self.client), error=str(error))
@@ -125,13 +128,17 @@ class Connection:
         if not decoder.at_boundary():
             raise ProtocolError("the connection ended inside a frame")
 
-    def _handle_rest(self, nursery: trio.Nursery) -> None:
-        """Handle what was received before nothing more is read: a release among it completes (decision 9)."""
-        held_back, self._held_back = self._held_back, None
-        if held_back is not None:
-            self._handle(held_back, nursery)
-        for payload in self._received:
-            self._handle(payload, nursery)
+    async def _handle_rest(self, nursery: trio.Nursery) -> None:
+        """Handle what had been received when it was decided to read no more: a release completes (decision 9).
+
+        Where the answers are not read, nothing else is of use to anybody.
+        """
+        held_back = () if self._held_back is None else (self._held_back,)
+        for payload in chain(held_back, self._received):
+            if self._is_read or may_be_release(payload):
+                if not self._share.take(len(payload)):
+                    await self._share.renew()
+                self._handle(payload, nursery)
 
     def _handle(self, payload: bytes, nursery: trio.Nursery) -> None:
         try:
@@ -165,10 +172,7 @@ class Connection:
         return len(self._outbox) > 0
 
     async def _send_slowly(self, frames: memoryview) -> None:
-        """Send `frames`, and what is ready then, for as long as the client reads at all.
-
-        One that reads no more may have sent a release before: what is received is read to its end all the same.
-        """
+        """Send `frames`, and what is ready then, for as long as the client reads at all."""
         try:
             while frames:
                 for start in range(0, len(frames), CHUNK):
@@ -177,7 +181,7 @@ class Connection:
                 frames = memoryview(self._outbox.take())
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("connection broken", client=str(self.client))
-            self._outbox.discard()
+            self._give_up()
         except trio.TooSlowError:
             log.warning(
                 "connection closed: the client does not read its responses",
@@ -185,10 +189,15 @@ class Connection:
                 unsent=len(self._outbox),
                 seconds=self._settings.slow_client_s,
             )
-            self._outbox.discard()
-            self.stop()
+            self._give_up()
         else:
             self._sending = False
+
+    def _give_up(self) -> None:
+        """Nobody reads what is sent here."""
+        self._is_read = False
+        self._outbox.discard()
+        self.stop()
 
 
 def _send_nothing(data: bytes) -> int:

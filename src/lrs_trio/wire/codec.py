@@ -120,6 +120,11 @@ def _excess(body: Any) -> str:
     return f"a grouping has {longest} characters; {LONGEST_GROUPING}" if longest > LONGEST_GROUPING else ""
 
 
+def may_be_release(message: bytes) -> bool:
+    """``False`` if it is plain, without a look at its parts, that `message` is no release."""
+    return _RELEASE in message
+
+
 def _contradictory(request: pb.Request) -> MalformedRequestError:
     """What becomes of a request with no body, or with several."""
     names = [field.name for field, _ in request.ListFields() if field in _REQUEST_FIELDS]
@@ -333,6 +338,8 @@ _REQUEST_BODIES: dict[str, Callable[..., m.RequestBody]] = {
 _FIELDS: tuple[Any, ...] = tuple(pb.Request.DESCRIPTOR.fields)
 """All of them, held here: a description that nobody holds is made anew whenever a message is asked for its fields."""
 _ID = pb.Request.DESCRIPTOR.fields_by_name["id"]
+_RELEASE = bytes([pb.Request.DESCRIPTOR.fields_by_name["release"].number << 3 | 2])
+"""With what a release begins in a message: its number and how it is encoded, in a byte."""
 _REQUEST_FIELDS = {field: _REQUEST_BODIES[field.name] for field in _FIELDS if field.name in _REQUEST_BODIES}
 """How to decode the body in that field."""
 
