@@ -32,6 +32,14 @@ async def hold(house: TapeHouse, *tapes: str) -> None:
         await client.granted()
 
 
+async def read_at(house: TapeHouse, tape: str) -> str:
+    """Where a new client may read it."""
+    reader = house.client()
+    reader.read(tape)
+    (granted,) = await reader.granted()
+    return granted.root
+
+
 async def test_a_tape_that_is_to_leave_its_drive_for_nobody_is_waited_for(autojump_clock: MockClock) -> None:
     site = TapeSite(drives=0, tapes=0)
     site.add_drive("D8", model="ULT3580-TD8")
@@ -67,10 +75,7 @@ async def test_an_exchange_is_not_begun_in_a_drive_that_has_failed_meanwhile(aut
         drive.condemn(BROKEN)
         supply.end(made)
         assert not drive.state.scheduled
-        reader = house.client()
-        reader.read("T00")
-        (granted,) = await reader.granted()
-        assert granted.root == "/mnt/D1"
+        assert await read_at(house, "T00") == "/mnt/D1"
 
 
 async def test_an_exchange_that_has_not_begun_ends_with_its_drive(autojump_clock: MockClock) -> None:
@@ -80,10 +85,7 @@ async def test_an_exchange_that_has_not_begun_ends_with_its_drive(autojump_clock
         drive.exchange(site.medium("T00"))
         drive.condemn(BROKEN)
         assert drive.bound is None
-        reader = house.client()
-        reader.read("T00")
-        (granted,) = await reader.granted()
-        assert granted.root == "/mnt/D1"
+        assert await read_at(house, "T00") == "/mnt/D1"
 
 
 async def test_settings_that_change_during_a_pass_hold_from_the_next_one_on(autojump_clock: MockClock) -> None:

@@ -63,6 +63,13 @@ async def directories(names: str, disk: Disk) -> list[Directory]:
 
 
 @pytest.mark.note("2.5d")
+async def begin(nursery: trio.Nursery, *directories: Directory) -> None:
+    """Let them begin to sync, one after the other."""
+    for directory in directories:
+        nursery.start_soon(directory.sync)
+        await wait_all_tasks_blocked()
+
+
 async def test_callers_that_gather_during_a_sync_share_the_next_one(autojump_clock: MockClock) -> None:
     disk = Disk()
     a, *others = await directories("abcd", disk)
@@ -82,14 +89,9 @@ async def test_whoever_syncs_looks_for_those_it_serves_and_for_nobody_else(autoj
     newcomer, other = Directory("n", a.volume, disk), Directory("o", a.volume, disk)
     start = trio.current_time()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(a.sync)
-        await wait_all_tasks_blocked()
-        nursery.start_soon(b.sync)
-        await wait_all_tasks_blocked()
+        await begin(nursery, a, b)
         # Nothing is known of these two: they wait for nobody, and nobody looks for them.
-        nursery.start_soon(newcomer.sync)
-        await wait_all_tasks_blocked()
-        nursery.start_soon(other.sync)
+        await begin(nursery, newcomer, other)
     assert {at - start for at in b.seen} == {SECONDS}
     assert [directory.look.made for directory in (a, newcomer, other)] == [False] * 3
 
@@ -102,14 +104,9 @@ async def test_nobody_looks_again_for_one_that_is_served(autojump_clock: MockClo
     for _ in range(20):
         newcomer.member, before = Member(), len(b.seen)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(a.sync)
-            await wait_all_tasks_blocked()
-            nursery.start_soon(b.sync)
-            await wait_all_tasks_blocked()
-            nursery.start_soon(newcomer.sync)
-            await wait_all_tasks_blocked()
+            await begin(nursery, a, b, newcomer)
             # It comes too late for those, and syncs as soon as they have ended.
-            nursery.start_soon(c.sync)
+            await begin(nursery, c)
         assert len({*b.seen[before:]}) == 1
         for directory in (a, b, c):
             await directory.sync()

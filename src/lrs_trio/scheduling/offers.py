@@ -151,10 +151,7 @@ class KeptOffers:
 
     def renew(self, located: Collection[ResourceId], now: float) -> None:
         """Look again at what has been touched; `located` media are kept for readers."""
-        for kept in self._touched_volumes:
-            volume = kept.source()
-            if volume is not None:
-                kept.renew(volume)
+        _renew_volumes(self._touched_volumes)
         self._touched_volumes.clear()
         touched, self._touched = self._touched, {}
         for device in touched:
@@ -178,7 +175,7 @@ class KeptOffers:
             if task is None:
                 self._places.pop(device, None)
                 # What was reserved there may have been given back to a volume that others have, too.
-                self._renew_volumes()
+                _renew_volumes(self._volumes.values())
             if offer is not None:
                 self._remove(offer)
             return
@@ -220,12 +217,6 @@ class KeptOffers:
             view.discard(offer)
         self.version += 1
 
-    def _renew_volumes(self) -> None:
-        for kept in self._volumes.values():
-            volume = kept.source()
-            if volume is not None:
-                kept.renew(volume)
-
     def _volume(self, volume: Volume) -> KeptVolume:
         kept = self._volumes.get(id(volume))
         if kept is None or kept.source() is not volume:
@@ -233,6 +224,13 @@ class KeptOffers:
                 self._volumes = {name: known for name, known in self._volumes.items() if known.source() is not None}
             kept = self._volumes[id(volume)] = KeptVolume.of(volume)
         return kept
+
+
+def _renew_volumes(volumes: Iterable[KeptVolume]) -> None:
+    for kept in volumes:
+        volume = kept.source()
+        if volume is not None:
+            kept.renew(volume)
 
 
 def _is_another(known: Medium, medium: Medium) -> bool:

@@ -94,7 +94,8 @@ class Share:
     def end(self) -> None:
         """All that has arrived is handled."""
         if self._ends != inf:
-            self._charge()
+            self._looked = now = trio.current_time()
+            self._spent, self._ends = now - self._ends + TURN_S, inf
 
     async def renew(self) -> None:
         """Wait for the next share; one request may be handled then without asking."""
@@ -107,10 +108,6 @@ class Share:
         spent, self._spent = self._spent, 0.0
         await self._turnstile.wait_passed(spent, in_company=self._is_in_company(trio.current_time()))
         self._frames, self._ends = TURN_FRAMES - 1, trio.current_time() + TURN_S
-
-    def _charge(self) -> None:
-        self._looked = now = trio.current_time()
-        self._spent, self._ends = now - self._ends + TURN_S, inf
 
     def _is_in_company(self, now: float) -> bool:
         others = self._turnstile.arrivals - self._arrivals
