@@ -199,6 +199,39 @@ async def test_a_leader_that_hangs_is_not_waited_for_long(autojump_clock: MockCl
     assert synced == {"a": [300], "b": [PATIENCE_S + 1], "c": [PATIENCE_S + 1, 102]}
 
 
+async def test_a_slow_sync_is_made_once_and_serves_those_who_went_on_waiting(autojump_clock: MockClock) -> None:
+    shared = SharedSync()
+    names = [f"d{number}" for number in range(50)]
+    members = {name: Member() for name in names}
+    volume = shared.join(DEVICE)
+    took_s = 0.0
+    calls: Counter[str] = Counter()
+    synced: list[float] = []
+
+    async def sync(name: str) -> None:
+        async def slow(looks: Sequence[SharedCall[Any]]) -> None:
+            calls[name] += 1
+            await trio.sleep(took_s)
+
+        await volume.sync(members[name], slow)
+        synced.append(trio.current_time())
+
+    async def sync_all() -> None:
+        async with trio.open_nursery() as nursery:
+            for name in names:
+                nursery.start_soon(sync, name)
+
+    await sync_all()
+    calls.clear()
+    synced.clear()
+    took_s = 1.5 * PATIENCE_S
+    begins = trio.current_time()
+    await sync_all()
+    assert set(calls.values()) == {1}
+    assert calls.total() < 5
+    assert max(synced) - begins <= 3 * took_s
+
+
 async def test_a_cancelled_leader_hands_over(autojump_clock: MockClock) -> None:
     disk = Disk()
     a, b, c = await directories("abc", disk)

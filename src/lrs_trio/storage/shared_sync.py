@@ -72,6 +72,13 @@ class _Call:
     woken: trio.Event = field(default_factory=trio.Event)
 
 
+@dataclass(eq=False, slots=True)
+class _Run:
+    """One call of a `Syncfs`, that began at this time."""
+
+    began: float
+
+
 @dataclass(slots=True)
 class VolumeSync:
     """The syncs of the directories of one filesystem."""
@@ -79,7 +86,8 @@ class VolumeSync:
     members: int = 0
     epochs: ErrorEpochs = field(default_factory=ErrorEpochs)
     _calls: dict[_Call, None] = field(default_factory=dict)
-    _running: int = 0
+    _counted_on: dict[_Run, None] = field(default_factory=dict)
+    """Those that run and do not take long, the oldest first."""
 
     async def sync(self, member: Member, syncfs: Syncfs, look: SharedCall[Any] | None = None) -> None:
         """Return when what `member`'s directory held at the time of the call is durable.
@@ -96,9 +104,8 @@ class VolumeSync:
         self._calls[call] = None
         try:
             while not call.served:
-                if self._running and self.epochs.knows(member):
-                    call.woken = trio.Event()
-                    await call.woken.wait()
+                if self._counted_on and self.epochs.knows(member):
+                    await self._wait(call)
                 else:
                     await self._run(call, syncfs)
         finally:
@@ -113,17 +120,10 @@ class VolumeSync:
         # Nothing is known of the caller itself now; who is served already may just read what was seen for it.
         counting = (other for other in waiting if not other.served and self.epochs.knows(other.member))
         looks = [other.look for other in counting if other.look is not None]
-        self._running += 1
-        counts = True
+        run = _Run(trio.current_time())
+        self._counted_on[run] = None
         try:
-            with trio.move_on_after(PATIENCE_S) as patience:
-                await syncfs(looks)
-            if patience.cancelled_caught:
-                waiting, counts = (), False
-                self._running -= 1
-                self._go_on()
-                # It waits for what hangs, if that ends.
-                await syncfs(())
+            await syncfs(looks)
         except OSError:
             self.epochs.failed()
             raise
@@ -133,12 +133,21 @@ class VolumeSync:
             for other in waiting:
                 other.served = other.served or self.epochs.knows(other.member)
         finally:
-            self._running -= counts
+            self._counted_on.pop(run, None)
             self._go_on()
+
+    async def _wait(self, call: _Call) -> None:
+        """Wait for the others, but not for ever: what takes long may hang, and serves who still waits if it ends."""
+        oldest = next(iter(self._counted_on))
+        call.woken = trio.Event()
+        with trio.move_on_at(oldest.began + PATIENCE_S) as patience:
+            await call.woken.wait()
+        if patience.cancelled_caught:
+            self._counted_on.pop(oldest, None)
 
     def _go_on(self) -> None:
         """Wake those who are served, those who can count on nobody else, and, if nobody syncs, one of the others."""
-        somebody_syncs = self._running > 0
+        somebody_syncs = bool(self._counted_on)
         for call in self._calls:
             if call.served or not self.epochs.knows(call.member):
                 call.woken.set()
