@@ -100,8 +100,9 @@ async def test_the_medium_is_called_like_the_path_even_with_colons(tmp_path: Pat
     assert await DirectoryStorage(HOST, 5).unit(row).library.lookup(row) == Content("/srv/a:b")
 
 
-async def test_a_device_without_a_path_is_refused() -> None:
-    row = device("nonsense")
+@pytest.mark.parametrize("name", ["nonsense", f"{HOST}:/srv/nonsense\0"])
+async def test_a_device_without_a_path_is_refused(name: str) -> None:
+    row = device(name)
     unit = DirectoryStorage(HOST, 5).unit(row)
     asked: list[Callable[[Device], Awaitable[object]]] = [unit.drive.query, unit.library.lookup]
     for ask in asked:

@@ -234,7 +234,7 @@ async def _in_thread(limiter: trio.CapacityLimiter, function: Callable[..., T], 
 
 def _path_of(device: Device) -> str:
     _, colon, path = device.id.name.partition(":")
-    if not colon:
+    if not colon or "\0" in path:
         raise LrsError(errno.EINVAL, f"{device.id.name!r} names no directory; it should be <short host name>:<path>")
     return path
 
