@@ -190,7 +190,16 @@ class Medium:
     @property
     def use(self) -> tuple[object, ...]:
         """What decides whether and for what the medium may be used; its figures change all the time."""
-        return self.adm_status, self.fs_status, self.fs_label, self.tags, self.put, self.get, self.delete
+        return (
+            self.adm_status,
+            self.fs_status,
+            self.fs_label,
+            self.tags,
+            self.groupings,
+            self.put,
+            self.get,
+            self.delete,
+        )
 
 
 @dataclass(frozen=True, slots=True)

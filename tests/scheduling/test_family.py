@@ -19,12 +19,22 @@ from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.devices.ownership import LOOK_AGAIN_S
 from lrs_trio.dss.operations import ReadNamedMedia, TakeLock
 from lrs_trio.events import EventKind
-from lrs_trio.model import AdmStatus, FsStatus, LockOwner, LockType, NotifyOperation, RequestKind
+from lrs_trio.model import AdmStatus, Family, FsStatus, LockOwner, LockType, NotifyOperation, RequestKind
 from lrs_trio.scheduling.media_look_up import READ_AT_ONCE
 from lrs_trio.scheduling.report import family_status, monitor
 from lrs_trio.scheduling.requests import Allocation
 from lrs_trio.settings import FamilySettings
-from lrs_trio.wire.messages import Failed, Formatted, Notified, ReadAllocation, ReadGranted, Request, WriteGranted
+from lrs_trio.wire.messages import (
+    Failed,
+    Formatted,
+    Notified,
+    ReadAllocation,
+    ReadGranted,
+    Request,
+    WriteAllocation,
+    WriteGranted,
+    WriteMedium,
+)
 from tests.fakes.house import FakeClient, House, back, house_of, released
 from tests.fakes.site import LIBRARY, Site, device_id, family_settings, medium_id
 
@@ -830,6 +840,31 @@ async def test_new_settings_count_for_those_who_wait_as_well(autojump_clock: Moc
 # The drain (note 11).
 
 
+@pytest.mark.note("7")
+async def test_a_grouping_that_a_release_has_brought_is_known_to_the_next_write(autojump_clock: MockClock) -> None:
+    site = Site()
+    site.add(A, total=500, fs_status=FsStatus.USED)
+    site.add(B, total=1000, fs_status=FsStatus.USED, tags=("b",))
+    site.add(C, total=100, fs_status=FsStatus.USED)
+    settings = family_settings(groupings=True, max_concurrent_io=1)
+    async with house_of(site=site, settings=settings) as house:
+        # Somebody always waits, so that passes take what has changed.
+        for reader in (house.connect(), house.connect()):
+            reader.read(C)
+        await house.settle()
+        site.dss.delay = lambda: 0.005
+        client = house.connect()
+        body = WriteAllocation((WriteMedium(200, ("b",)),), Family.DIR, grouping="g")
+        client.ask(1, body, None, None)
+        await client.granted(1)
+        client.release(back(B, 10, grouping="g"), id=2)
+        await client.answer(2)
+        await trio.sleep(100)
+        client.write(200, id=3, grouping="g")
+        (granted,) = await client.granted(3)
+        assert granted.medium.name == B
+
+
 @pytest.mark.note("11")
 @pytest.mark.parametrize("wait", [True, False])
 async def test_a_drain_answers_who_waits_for_a_lock_of_a_device_in_use(autojump_clock: MockClock, wait: bool) -> None:
@@ -908,6 +943,21 @@ async def test_a_drain_waits_for_the_release_of_what_is_ongoing(autojump_clock: 
         for path in (A, B):
             await device(house, path).ended.wait()
         assert house.family.unfinished() == []
+
+
+@pytest.mark.note("11", "2.5d")
+async def test_a_drain_that_waits_for_the_books_says_so(autojump_clock: MockClock) -> None:
+    async with house_of(A) as house:
+        client = house.connect()
+        client.write(1)
+        await client.granted()
+        house.site.dss.go_away()
+        client.release(back(A, 1), id=2)
+        house.drain()
+        await trio.sleep(100)
+        assert house.family.unfinished() == [f"{A}: its books in the DSS"]
+        house.site.dss.come_back()
+        assert await client.answer(2) == released(A)
 
 
 @pytest.mark.note("11", "5.3")

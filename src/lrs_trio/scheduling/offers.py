@@ -235,4 +235,4 @@ def _renew_volumes(volumes: Iterable[KeptVolume]) -> None:
 
 def _is_another(known: Medium, medium: Medium) -> bool:
     """Whether it is another medium, or is to be used for something else by now."""
-    return (known.id, known.use, known.groupings) != (medium.id, medium.use, medium.groupings)
+    return (known.id, known.use) != (medium.id, medium.use)

@@ -214,6 +214,8 @@ def _reasons(device: DeviceTask) -> str:
         reasons.append("a sync")
     if state.formatting is not None:
         reasons.append("a format")
+    if state.unsettled:
+        reasons.append("its books in the DSS")
     if state.status is DeviceStatus.WAITING:
         reasons.append(f"a lock held by {device.waiting_for}")
     return ", ".join(reasons) or "its unmount and its locks"
