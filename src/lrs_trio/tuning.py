@@ -16,6 +16,13 @@ NEW_OBJECTS = 3_000
 """How many more objects than went away make Python look for garbage. With the default of 700 a look comes every few
 requests; with many more than this, what waits for a look is megabytes."""
 
+YOUNG_LOOKS = 2
+"""After how many such looks one goes over what has outlived them too. With the default of 10, and thousands of requests
+that wait, that look holds everything up for milliseconds."""
+
+OLD_LOOKS = 50
+"""After how many of those one goes over all, if a quarter has come since the last of this kind."""
+
 
 def do_without_displays() -> None:
     """To be called before anything that logs is imported: it would load what draws coloured tables, 5 MB of it."""
@@ -33,7 +40,7 @@ def settle() -> None:
     """What is there at the end of the start stays: do not look at it again, and give back what was used meanwhile."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(NEW_OBJECTS, 10, 10)
+    gc.set_threshold(NEW_OBJECTS, YOUNG_LOOKS, OLD_LOOKS)
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from contextlib import suppress
+from itertools import pairwise
 
 import pytest
 import trio
@@ -12,6 +13,7 @@ from trio.testing import MockClock
 
 from lrs_trio.events import EventKind
 from lrs_trio.model import AdmStatus, Family, FsStatus, NotifyOperation, RequestKind, ResourceId
+from lrs_trio.server.connection import READ_SIZE, WITHDRAWN_PER_STEP
 from lrs_trio.settings import AccessSettings, ServerSettings
 from lrs_trio.wire.codec import decode_request
 from lrs_trio.wire.framing import PROTOCOL_VERSION, encode_frame
@@ -384,6 +386,43 @@ async def test_what_a_client_that_has_gone_had_asked_for_is_left_alone(autojump_
         queued = [event for event in house.site.seen if event.kind is EventKind.ALLOCATION_QUEUED]
         assert 0 < len(queued) < 50
         assert house.family.devices[device_id(A)].state.idle
+
+
+async def test_a_release_completes_though_it_was_not_read_when_its_client_had_gone(autojump_clock: MockClock) -> None:
+    async with house_of(A) as house, door_of(house) as door:
+        peer = door.connect()
+        await peer.send((1, write(10)))
+        await peer.receive()
+        # The first answers cannot be sent long before all of this is read.
+        await peer.send(*[(9, Ping())] * (3 * READ_SIZE // len(frame(9, Ping()))), (3, release(back(A, 10))))
+        await peer.leave()
+        await trio.sleep(100)
+        assert house.site.medium(A).stats.logc_spc_used == 10
+        assert not door.server._connections
+
+
+async def test_a_client_that_goes_with_thousands_of_requests_leaves_others_their_turns(
+    autojump_clock: MockClock,
+) -> None:
+    settings = family_settings(max_concurrent_io=1)
+    async with house_of(A, settings=settings) as house, door_of(house) as door:
+        lengths: list[int] = []
+
+        class Watch(trio.abc.Instrument):
+            def after_task_step(self, task: trio.lowlevel.Task) -> None:
+                lengths.append(len(house.family.queue))
+
+        peer = door.connect()
+        await peer.send(*[(number, write(1)) for number in range(1000)])
+        await trio.sleep(1)
+        waiting = len(house.family.queue)
+        assert waiting > 5 * WITHDRAWN_PER_STEP
+        trio.lowlevel.add_instrument(watch := Watch())
+        await peer.leave()
+        await trio.sleep(1)
+        trio.lowlevel.remove_instrument(watch)
+        assert len(house.family.queue) == 0
+        assert max(before - after for before, after in pairwise([waiting, *lengths])) == WITHDRAWN_PER_STEP
 
 
 async def test_what_was_received_is_seen_to_when_the_server_stops(autojump_clock: MockClock) -> None:

@@ -13,6 +13,7 @@ from lrs_trio.server.turnstile import (
     COMPANY_S,
     FREE_BYTES,
     FREE_FRAMES,
+    LONGEST_S,
     PAUSE,
     TURN_FRAMES,
     TURN_S,
@@ -186,3 +187,16 @@ async def test_who_gives_up_waiting_holds_up_nobody(autojump_clock: MockClock) -
             pytest.fail("it did not give up")
     with trio.fail_after(1):
         await turnstile.wait_passed()
+
+
+async def test_a_process_that_stood_still_does_not_hold_up_everybody_for_longer(mock_clock: MockClock) -> None:
+    stood_still = 1000 * LONGEST_S
+    turnstile = Turnstile()
+    flooded, other = Share(turnstile), Share(turnstile)
+    await flooded.renew()
+    other.begin()
+    mock_clock.jump(stood_still)
+    mock_clock.autojump_threshold = 0
+    before = trio.current_time()
+    await flooded.renew()
+    assert trio.current_time() - before == pytest.approx(PAUSE * LONGEST_S)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Protocol
 
 from lrs_trio.devices.departure import Outbox
@@ -85,10 +85,17 @@ class Client:
     def __str__(self) -> str:
         return self._text
 
+    def withdrawals(self) -> Iterator[None]:
+        """The connection ends: withdraw what is pending, a request with each step."""
+        for request in tuple(self.waiting):
+            if request in self.waiting:
+                request.withdraw()
+                yield
+
     def leave(self) -> None:
         """The connection has ended: withdraw what is pending, take back what was granted (decision 9)."""
-        for request in tuple(self.waiting):
-            request.withdraw()
+        for _ in self.withdrawals():
+            pass
         self.waiting.clear()
         for grant in self.holdings.all():
             self.holdings.remove(grant)

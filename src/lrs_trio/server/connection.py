@@ -18,6 +18,7 @@ from lrs_trio.errors import ProtocolError
 from lrs_trio.events import EventKind, Events
 from lrs_trio.model import RequestKind, Right
 from lrs_trio.scheduling.client import Client
+from lrs_trio.scheduling.pace import Pace
 from lrs_trio.server.credentials import PeerCredentials
 from lrs_trio.server.dispatch import Dispatcher
 from lrs_trio.server.outbox import CHUNK, ResponseChannel
@@ -32,6 +33,9 @@ from lrs_trio.wire.messages import Failed, Response
 log = structlog.get_logger()
 
 READ_SIZE = 64 * 1024
+
+WITHDRAWN_PER_STEP = 128
+"""Requests of a client that has gone. Thousands at once would take the event loop milliseconds."""
 
 
 class Connection:
@@ -85,30 +89,35 @@ class Connection:
         try:
             async with self._stream, trio.open_nursery() as self._tasks:
                 try:
-                    with self._reading:
-                        await self._read(self._tasks)
-                    await self._handle_rest(self._tasks)
-                except ProtocolError as error:
-                    # What was asked before in order is still answered, then the connection ends.
-                    log.warning("connection closed", client=str(self.client), error=str(error))
-                    self._events.emit(
-                        EventKind.PROTOCOL_ERROR,
-                        client=str(self.client),
-                        detail=str(error),
-                        serial=self.client.serial,
-                    )
+                    await self._serve(self._tasks)
+                    pace = Pace(WITHDRAWN_PER_STEP)
+                    for _ in self.client.withdrawals():
+                        await pace.step()
                 finally:
                     self.client.leave()
                     self._outbox.close()
                     is_sending, self._sending = self._sending, True
                 if not is_sending:
                     await self._send_slowly(memoryview(self._outbox.take()))
-        except* (trio.BrokenResourceError, trio.ClosedResourceError):
-            log.debug("connection broken", client=str(self.client))
         finally:
             # The nursery knows its task, and the task us: together nobody would forget them soon.
             self._tasks = None
             self._events.emit(EventKind.CONNECTION_CLOSED, client=str(self.client), serial=self.client.serial)
+
+    async def _serve(self, nursery: trio.Nursery) -> None:
+        """Handle what comes, until nothing more can or shall be read."""
+        try:
+            with self._reading:
+                await self._read(nursery)
+            await self._handle_rest(nursery)
+        except ProtocolError as error:
+            # What was asked before in order is still answered, then the connection ends.
+            log.warning("connection closed", client=str(self.client), error=str(error))
+            self._events.emit(
+                EventKind.PROTOCOL_ERROR, client=str(self.client), detail=str(error), serial=self.client.serial
+            )
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._lose()
 
     async def _read(self, nursery: trio.Nursery) -> None:
         decoder = FrameDecoder(self._settings.max_frame_bytes)
@@ -120,8 +129,9 @@ class Connection:
                 if not self._share.take(len(payload)):
                     await self._share.renew()
                 if self._outbox.full:
-                    await self._outbox.wait_room()
+                    # Its time ends here: what is waited for is no work.
                     self._share.resume()
+                    await self._outbox.wait_room()
                 self._held_back = None
                 self._handle(payload, nursery)
             self._share.end()
@@ -129,18 +139,17 @@ class Connection:
             raise ProtocolError("the connection ended inside a frame")
 
     async def _handle_rest(self, nursery: trio.Nursery) -> None:
-        """Handle what had been received when it was decided to read no more: a release completes (decision 9).
-
-        Where the answers are not read, nothing else is of use to anybody.
-        """
+        """Handle what had been received when it was decided to read no more."""
         held_back = () if self._held_back is None else (self._held_back,)
         for payload in chain(held_back, self._received):
-            if self._is_read or may_be_release(payload):
-                if not self._share.take(len(payload)):
-                    await self._share.renew()
-                self._handle(payload, nursery)
+            if not self._share.take(len(payload)):
+                await self._share.renew()
+            self._handle(payload, nursery)
 
     def _handle(self, payload: bytes, nursery: trio.Nursery) -> None:
+        """Where the answers are not read, a release completes (decision 9), and nothing else is of use to anybody."""
+        if not self._is_read and not may_be_release(payload):
+            return
         try:
             request = decode_request(payload)
         except MalformedRequestError as error:
@@ -180,8 +189,8 @@ class Connection:
                         await self._stream.send_all(frames[start : start + CHUNK])
                 frames = memoryview(self._outbox.take())
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            log.debug("connection broken", client=str(self.client))
-            self._give_up()
+            # What it had sent before it went can still be read, and ends.
+            self._lose()
         except trio.TooSlowError:
             log.warning(
                 "connection closed: the client does not read its responses",
@@ -190,14 +199,18 @@ class Connection:
                 seconds=self._settings.slow_client_s,
             )
             self._give_up()
+            self.stop()
         else:
             self._sending = False
+
+    def _lose(self) -> None:
+        log.debug("connection broken", client=str(self.client))
+        self._give_up()
 
     def _give_up(self) -> None:
         """Nobody reads what is sent here."""
         self._is_read = False
         self._outbox.discard()
-        self.stop()
 
 
 def _send_nothing(data: bytes) -> int:

@@ -27,6 +27,9 @@ COMPANY_S = 0.1
 PAUSE = 2.0
 """For how many times as long as a share took up the loop it is left to those who may be waiting."""
 
+LONGEST_S = 0.05
+"""The most that a share can have taken up, in seconds: if it seems to be longer, the whole process stood still."""
+
 
 class Turnstile:
     """Lets those who have much to do pass one by one, in the order of their coming.
@@ -50,7 +53,7 @@ class Turnstile:
                 await trio.lowlevel.checkpoint()
             if in_company:
                 # What was begun by the last share is done in these turns, beside what others had to do.
-                await trio.sleep(PAUSE * (spent + trio.current_time() - begins))
+                await trio.sleep(PAUSE * min(spent + trio.current_time() - begins, LONGEST_S))
 
 
 class Share:
