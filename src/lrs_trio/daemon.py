@@ -270,13 +270,14 @@ class Daemon:
             else:
                 log.info("draining", signal=name, deadline_s=self.settings.drain.deadline_s)
                 self._draining.set()
+                # Also the start that is still going on has no more time than this.
+                self._forced.deadline = trio.current_time() + self.settings.drain.deadline_s
                 # What is only prepared waits for as long as the DSS is away, and nobody would miss it.
                 self._preparing.cancel(reason=f"signal {name}")
 
     def _begin_drain(self) -> None:
         systemd.notify("STOPPING=1\nSTATUS=draining")
         self.events.emit(EventKind.DRAIN_BEGUN)
-        self._forced.deadline = trio.current_time() + self.settings.drain.deadline_s
         for family in self.families.values():
             family.drain()
 
