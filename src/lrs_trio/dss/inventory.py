@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+import structlog
 import trio
 
 from lrs_trio.dss.operations import Dss, ReadDevice, ReadDevices, ReadMedia, ReadMedium
+from lrs_trio.errors import LrsError, describe
 from lrs_trio.model import Device, Family, Medium, ResourceId
 from lrs_trio.observe.inventory import Inventory
 from lrs_trio.settings import Settings
 from lrs_trio.wire.messages import Format, Notify, ReadGranted, Request, Response, WriteGranted
+
+log = structlog.get_logger()
 
 MOST_UNKNOWN: Final = 1024
 """Names that wait to be looked up: clients may name whatever they like."""
@@ -60,7 +64,10 @@ class Additions:
             self._news = trio.Event()
             unknown, self._unknown = self._unknown, {}
             for resource in unknown:
-                await self._look_up(resource)
+                try:
+                    await self._look_up(resource)
+                except LrsError as error:
+                    log.warning("left out of the trace's inventory", resource=str(resource), error=describe(error))
 
     async def _look_up(self, resource: ResourceId) -> None:
         device = await self._dss.execute(ReadDevice(resource))
