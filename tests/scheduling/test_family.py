@@ -21,6 +21,7 @@ from lrs_trio.dss.operations import ReadNamedMedia, TakeLock
 from lrs_trio.events import EventKind
 from lrs_trio.model import AdmStatus, Family, FsStatus, LockOwner, LockType, NotifyOperation, RequestKind
 from lrs_trio.scheduling.media_look_up import READ_AT_ONCE
+from lrs_trio.scheduling.release import ReleaseRequest
 from lrs_trio.scheduling.report import family_status, monitor
 from lrs_trio.scheduling.requests import Allocation
 from lrs_trio.settings import FamilySettings
@@ -1104,6 +1105,28 @@ def no_collector() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
+
+
+async def test_what_has_been_answered_is_freed_without_a_search_for_garbage(
+    autojump_clock: MockClock, no_collector: None
+) -> None:
+    def remembered() -> int:
+        return sum(isinstance(thing, Allocation | ReleaseRequest) for thing in gc.get_objects())
+
+    gc.collect()
+    before = remembered()
+    async with house_of(A, B) as house:
+        client = house.connect()
+        client.write(100)
+        await client.granted(1)
+        client.release(back(A, 1), id=2)
+        await client.answer(2)
+        client.read(B, id=3)
+        await client.granted(3)
+        client.release(back(B, to_sync=False), id=4)
+        await house.settle()
+        # The family has the last one that came still in its hand.
+        assert remembered() - before <= 1
 
 
 async def test_a_volume_is_forgotten_with_the_last_device_on_it(autojump_clock: MockClock, no_collector: None) -> None:

@@ -163,8 +163,8 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "devices/to_sync.py",
-        "        self.error = error\n        if self.on_settled",
-        "        if self.on_settled",
+        "        self.error = error\n        # Who is called",
+        "        # Who is called",
         "a release is not told that its sync has failed",
     ),
     Mutation(

@@ -67,12 +67,15 @@ class SubRequest:
             return
         self.status = SyncStatus.DONE if error is None else SyncStatus.ERROR
         self.error = error
-        if self.on_settled is not None:
-            self.on_settled()
+        # Who is called refers to this: nothing is left that only a search for garbage would free.
+        call, self.on_settled = self.on_settled, None
+        if call is not None:
+            call()
 
     def cancel(self) -> None:
         if self.status is SyncStatus.TODO:
             self.status = SyncStatus.CANCELLED
+            self.on_settled = None
 
 
 @dataclass(frozen=True, slots=True)

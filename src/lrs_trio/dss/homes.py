@@ -1,6 +1,6 @@
 """Which home the settings name, opened for the daemon or for a command.
 
-What only one home needs (asyncpg and its event loop take a tenth of a second to import) is imported here
+What only one home needs (asyncpg and its event loop take a tenth of a second to import, SQLite 3 MB) is imported here
 when that home is opened.
 """
 
@@ -9,15 +9,17 @@ from __future__ import annotations
 import errno
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lrs_trio.dss.home import DaemonHome, ThreadedHome
 from lrs_trio.dss.operations import Operation, Outcome
 from lrs_trio.dss.presence import daemon_presence
-from lrs_trio.dss.sqlite import SqliteHome
 from lrs_trio.errors import LrsError
 from lrs_trio.model import LockOwner
 from lrs_trio.settings import DssSettings, short_host_name
+
+if TYPE_CHECKING:
+    from lrs_trio.dss.sqlite import SqliteHome
 
 T = TypeVar("T")
 
@@ -70,14 +72,20 @@ def open_command_home(settings: DssSettings, *, host: str | None = None, create:
             f"DSS {settings.path}: does not exist; check dss.url in the settings (lrsd --check shows them),"
             " or make it by starting lrsd or by adding a directory",
         )
-    with SqliteHome.open(settings.path) as home:
+    with _sqlite_home(settings) as home:
         yield home
 
 
 @asynccontextmanager
 async def _open_sqlite(settings: DssSettings, owner: LockOwner) -> AsyncIterator[DaemonHome]:
-    with daemon_presence(settings.path, owner.host), SqliteHome.open(settings.path) as home:
+    with daemon_presence(settings.path, owner.host), _sqlite_home(settings) as home:
         yield ThreadedHome(home)
+
+
+def _sqlite_home(settings: DssSettings) -> SqliteHome:
+    from lrs_trio.dss.sqlite import SqliteHome
+
+    return SqliteHome.open(settings.path)
 
 
 @contextmanager
