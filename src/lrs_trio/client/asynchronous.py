@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import trio
@@ -124,16 +125,26 @@ class _Waiting:
     response: Response | None = None
 
 
+@dataclass(slots=True, eq=False)
+class _Partial:
+    """A partial release that is under way in the daemon, whether or not somebody still waits for it."""
+
+    held: Held
+    answered: trio.Event = field(default_factory=trio.Event)
+
+
 class Client:
     """Every method raises `LrsError` with the daemon's errno, or another `OSError` if the connection is lost.
 
     A task that is cancelled while it waits for media leaves no trace: the request cannot be taken back,
-    so its grant is released as soon as it arrives.
+    so its grant is released as soon as it arrives. In the same way media whose sync is given up are released
+    as soon as that is answered.
     """
 
     def __init__(self, outgoing: trio.MemorySendChannel[bytes]) -> None:
         self._outgoing = outgoing
         self._waiting: dict[int, _Waiting] = {}
+        self._partials: dict[int, _Partial] = {}
         self._last_id = 0
         self._lost = False
         self._overflow: deque[bytes] = deque()
@@ -257,10 +268,35 @@ class Client:
             LrsError: the daemon answered with an error.
             OSError: the connection is lost.
         """
+        return await self._ask(body, qos=qos, priority=priority)
+
+    async def sync(self, held: Held) -> None:
+        """Have synced what was written on the media of `held` so far; one task at a time."""
+        await self.settled(held)
+        await self._ask(held.checkpoint(), partial_of=held)
+
+    async def settled(self, held: Held) -> None:
+        """Return when no partial release of `held` is under way: one that was given up may be."""
+        while held.partial is not None:
+            await self._partials[held.partial].answered.wait()
+
+    def end(self, held: Held, last: Callable[[], Release]) -> None:
+        """Send the last release of `held`, if that was not done, as soon as the daemon takes it; nobody waits."""
+        release = held.end(last)
+        if release is not None:
+            self._abandon(release)
+
+    async def _ask(
+        self, body: RequestBody, *, qos: int | None = None, priority: int | None = None, partial_of: Held | None = None
+    ) -> ResponseBody:
         request_id = self._last_id = next_id(self._last_id)
         waiting = self._waiting[request_id] = _Waiting()
         try:
             await self._send(Request(request_id, body, qos, priority))
+            if partial_of is not None:
+                # Not before it is sent: what could not be sent is never answered.
+                partial_of.partial = request_id
+                self._partials[request_id] = _Partial(partial_of)
             await waiting.arrived.wait()
         except BaseException:
             if waiting.response is not None:
@@ -292,6 +328,9 @@ class Client:
             self._protocol_error = error
         finally:
             self._lost = True
+            for request_id in tuple(self._partials):
+                # What was to follow is dropped: the daemon takes back everything itself.
+                self._settle(request_id, None)
             for waiting in self._waiting.values():
                 waiting.arrived.set()
 
@@ -309,12 +348,23 @@ class Client:
             self.flushed.set()
 
     def _hand_out(self, response: Response) -> None:
+        last = self._settle(response.request_id, response.body)
+        if last is not None:
+            self._abandon(last)
         waiting = self._waiting.get(response.request_id)
         if waiting is None:
             self._give_back(response)
         else:
             waiting.response = response
             waiting.arrived.set()
+
+    def _settle(self, request_id: int, body: ResponseBody | None) -> Release | None:
+        """If that was a partial release, let go on what waits for it; the last release, if that does."""
+        settled = self._partials.pop(request_id, None)
+        if settled is None:
+            return None
+        settled.answered.set()
+        return settled.held.answered(body)
 
     def _give_back(self, response: Response) -> None:
         """Release a grant that nobody waits for."""
@@ -364,8 +414,7 @@ class Client:
         try:
             yield allocation
         except BaseException as error:
-            if not held.released:
-                self._abandon(held.abandon(error))
+            self.end(held, partial(held.abandon, error))
             raise
         await allocation.release()
 
@@ -376,17 +425,34 @@ class Allocation:
     def __init__(self, client: Client, held: Held) -> None:
         self._client = client
         self._held = held
+        self._turn = trio.Lock()
+        """The daemon takes one release of these media at a time."""
 
     @property
     def media(self) -> tuple[HeldMedium, ...]:
         return self._held.media
 
     async def sync(self) -> None:
-        """Return when what was written so far is synced and counted; the media stay held."""
-        await self._client.request(self._held.checkpoint())
+        """Return when what was written so far is synced and counted; the media stay held.
+
+        A sync that is given up goes on in the daemon, and the next one, or the release, waits for it. What a sync that
+        was refused did not count, they count.
+        """
+        async with self._turn:
+            await self._client.sync(self._held)
 
     async def release(self) -> None:
         """Give the media back before the block ends; harmless when that is done already."""
+        try:
+            async with self._turn:
+                await self._client.settled(self._held)
+                await self._finish()
+        except BaseException:
+            # A task that is cancelled before its turn comes still releases what it holds.
+            self._client.end(self._held, self._held.finish)
+            raise
+
+    async def _finish(self) -> None:
         if self._held.released:
             return
         if self._held.syncs:

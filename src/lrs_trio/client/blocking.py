@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -36,6 +37,7 @@ from lrs_trio.wire.messages import (
     Monitored,
     Notify,
     Ping,
+    Release,
     Request,
     RequestBody,
     Response,
@@ -76,6 +78,8 @@ class Client:
         self._connection = connection
         self._decoder = FrameDecoder()
         self._received: deque[Response] = deque()
+        self._partials: dict[int, Held] = {}
+        """What the partial releases that are under way in the daemon are of."""
         self._last_id = 0
 
     def __enter__(self) -> Self:
@@ -252,10 +256,49 @@ class Client:
         """Send a request that is never answered."""
         self._send(body)
 
-    def _send(self, body: RequestBody, *, qos: int | None = None, priority: int | None = None) -> int:
+    def sync(self, held: Held) -> None:
+        """Have synced what was written on the media of `held` so far."""
+        self.settle(held)
+        release = held.checkpoint()
+        request_id = self._send(release, partial_of=held)
+        checked(release, self._receive_one_of({request_id}).body)
+
+    def settle(self, held: Held) -> None:
+        """Return when no partial release of `held` is under way: one that an interrupt ended the wait for may be."""
+        if held.partial is not None:
+            self._receive_one_of({held.partial})
+
+    def end(self, held: Held, last: Callable[[], Release]) -> None:
+        """Send the last release of `held`, if that was not done, when the daemon takes it; nobody waits for its answer.
+
+        If a partial one is under way, that is when its answer is received, by whatever is asked for next.
+        """
+        release = held.end(last)
+        if release is not None:
+            self.send(release)
+
+    def abandon(self, held: Held, error: BaseException) -> None:
+        """Give back what is held after `error`, once no partial release is under way.
+
+        Raises:
+            OSError: the connection is lost.
+        """
+        try:
+            if not held.released:
+                self.settle(held)
+        finally:
+            self.end(held, partial(held.abandon, error))
+
+    def _send(
+        self, body: RequestBody, *, qos: int | None = None, priority: int | None = None, partial_of: Held | None = None
+    ) -> int:
         self._last_id = next_id(self._last_id)
         frame = encode_frame(encode_request(Request(self._last_id, body, qos, priority)))
         try:
+            if partial_of is not None:
+                # An interrupt may come while it is sent, or at once after that.
+                partial_of.partial = self._last_id
+                self._partials[self._last_id] = partial_of
             self._connection.sendall(frame)
         except BaseException:
             # Half a frame may have left: nothing that follows it could be understood.
@@ -281,7 +324,19 @@ class Client:
             except ProtocolError as error:
                 self.close()
                 raise connection_lost(error) from error
+        # Taken only when that is done: an interrupt in between loses no answer that is waited for later.
+        self._settle(self._received[0])
         return self._received.popleft()
+
+    def _settle(self, response: Response) -> None:
+        """If that was a partial release, send what has waited for its answer."""
+        held = self._partials.get(response.request_id)
+        if held is None:
+            return
+        last = held.answered(response.body)
+        del self._partials[response.request_id]
+        if last is not None:
+            self.send(last)
 
     @contextmanager
     def _hold(
@@ -298,10 +353,9 @@ class Client:
         try:
             yield allocation
         except BaseException as error:
-            if not held.released:
-                # If the connection is lost too, the daemon has taken the media back, and `error` says more.
-                with suppress(OSError):
-                    self.send(held.abandon(error))
+            # If the connection is lost too, the daemon has taken the media back, and `error` says more.
+            with suppress(OSError):
+                self.abandon(held, error)
             raise
         allocation.release()
 
@@ -318,13 +372,23 @@ class Allocation:
         return self._held.media
 
     def sync(self) -> None:
-        """Return when what was written so far is synced and counted; the media stay held."""
-        self._client.request(self._held.checkpoint())
+        """Return when what was written so far is synced and counted; the media stay held.
+
+        A sync whose wait is interrupted goes on in the daemon, and the next one, or the release, waits for it. What a
+        sync that was refused did not count, they count.
+        """
+        self._client.sync(self._held)
 
     def release(self) -> None:
         """Give the media back before the block ends; harmless when that is done already."""
         if self._held.released:
             return
+        try:
+            self._client.settle(self._held)
+        except BaseException:
+            # Nobody comes back to do it.
+            self._client.end(self._held, self._held.finish)
+            raise
         if self._held.syncs:
             self._client.request(self._held.finish())
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -21,6 +21,7 @@ from lrs_trio.wire.messages import (
     ReadAllocation,
     ReadGranted,
     Release,
+    Released,
     ReleasedMedium,
     RequestBody,
     ResponseBody,
@@ -65,6 +66,11 @@ class Held:
     syncs: bool
     grouping: str | None = None
     released: bool = False
+    partial: int | None = None
+    """The request of a partial release that is not answered yet: the daemon refuses any other release until then."""
+    _reported: tuple[ReleasedMedium, ...] = ()
+    _last: Callable[[], Release] | None = None
+    """The last release, where it has to wait for the answer to the partial one."""
 
     def finish(self) -> Release:
         """Give everything back; what was written is synced before the daemon answers."""
@@ -79,12 +85,41 @@ class Held:
             held.size = held.extents = 0
         return self._release(to_sync=False, rc=-number)
 
+    def end(self, last: Callable[[], Release]) -> Release | None:
+        """The last release, to be sent now; ``None`` if there was one, or if `answered` will give it."""
+        if self.released:
+            return None
+        if self.partial is None:
+            return last()
+        self.released = True
+        self._last = last
+        return None
+
     def checkpoint(self) -> Release:
-        """Have synced and counted what was written so far, and go on."""
+        """Have synced and counted what was written so far, and go on.
+
+        Raises:
+            LrsError: EINVAL, all is given back already. The daemon might find another grant on the same medium.
+        """
+        if self.released:
+            raise LrsError(errno.EINVAL, f"{_names(held.medium for held in self.media)}: was released already")
         release = self._release(to_sync=True, partial=True)
-        for held in self.media:
-            held.size = held.extents = 0
+        self._reported = release.media
         return release
+
+    def answered(self, body: ResponseBody | None) -> Release | None:
+        """The partial release was answered with `body`; the last release, if that has waited for it.
+
+        An error counts none of its media, so only a success takes away what was reported: the rest,
+        and what was written meanwhile, is left to the next release.
+        """
+        self.partial = None
+        if isinstance(body, Released):
+            for held, reported in zip(self.media, self._reported, strict=True):
+                held.size -= reported.size_written
+                held.extents -= reported.extents_written
+        last, self._last = self._last, None
+        return None if last is None else last()
 
     def _release(self, *, to_sync: bool, rc: int = 0, partial: bool = False) -> Release:
         elements = tuple(
