@@ -989,6 +989,17 @@ async def test_a_forced_end_answers_a_format_that_is_under_way(autojump_clock: M
 
 
 @pytest.mark.note("11")
+async def test_a_forced_end_answers_what_was_handed_over_and_not_taken_in(autojump_clock: MockClock) -> None:
+    async with house_of(A, keep_clients=True) as house:
+        client = house.connect(pause=None)
+        await house.settle()
+        house.force()
+        client.write(1, id=4)
+    client.outbox.flush()
+    assert [(r.request_id, r.body) for r in client.responses] == [(4, refused(RequestKind.WRITE))]
+
+
+@pytest.mark.note("11")
 async def test_a_drain_ends_a_device_that_is_still_adopted(autojump_clock: MockClock) -> None:
     async with house_of(A) as house:
         house.site.add(B).seconds["open"] = 500.0

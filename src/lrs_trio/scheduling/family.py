@@ -205,7 +205,7 @@ class FamilyScheduler:
                 nursery.cancel_scope.cancel(reason="the family's channel is closed")
         finally:
             # Only a forced end leaves any.
-            for request in tuple(self.live):
+            for request in (*self.live, *self._arriving):
                 request.abandon()
 
     def drain(self) -> None:
