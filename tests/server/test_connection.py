@@ -14,6 +14,7 @@ from trio.testing import MockClock
 from lrs_trio.events import EventKind
 from lrs_trio.model import AdmStatus, Family, FsStatus, NotifyOperation, RequestKind, ResourceId
 from lrs_trio.server.connection import READ_SIZE, WITHDRAWN_PER_STEP
+from lrs_trio.server.long_frames import AT_ONCE, LONG_BYTES
 from lrs_trio.settings import AccessSettings, ServerSettings
 from lrs_trio.wire.codec import decode_request
 from lrs_trio.wire.framing import PROTOCOL_VERSION, encode_frame
@@ -229,6 +230,33 @@ async def test_a_connection_that_ends_inside_a_frame_is_an_error(autojump_clock:
         await house.settle()
         assert EventKind.PROTOCOL_ERROR in [event.kind for event in house.site.seen]
         assert house.family.devices[device_id(A)].state.idle
+
+
+def long_one(id: int) -> bytes:
+    """A frame that is too long to be read at once."""
+    return frame(
+        id, Notify(ResourceId(Family.DIR, "x" * 10 * LONG_BYTES, "legacy"), NotifyOperation.MEDIA_UPDATE, True)
+    )
+
+
+async def test_who_begins_long_frames_and_ends_none_is_closed_and_keeps_only_himself_waiting(
+    autojump_clock: MockClock,
+) -> None:
+    settings = ServerSettings(slow_client_s=30)
+    async with house_of(A) as house, door_of(house, settings) as door:
+        for _ in range(2 * AT_ONCE):
+            await door.connect(uid=5555).stream.send_all(long_one(1)[:-1])
+        await house.settle()
+        other, same = door.connect(uid=6666), door.connect(uid=5555)
+        begun = trio.current_time()
+        await other.stream.send_all(long_one(2))
+        await other.receive()
+        assert trio.current_time() == begun
+        await still_served(same)
+        await same.stream.send_all(long_one(3))
+        await same.receive()
+        assert trio.current_time() - begun == pytest.approx(2 * 30)
+        assert len(door.server) == 2
 
 
 def notify(*, operation: int, wait: bool) -> bytes:

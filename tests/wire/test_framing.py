@@ -85,3 +85,15 @@ def test_frames_that_nobody_took_stay_for_the_next_call() -> None:
     assert next(arriving) == b"a"
     del arriving
     assert list(decoder.feed(b"")) == [b"b"]
+
+
+def test_what_a_frame_lacks_is_known_from_its_length() -> None:
+    decoder, stream = FrameDecoder(), encode_frame(b"x" * 100) + encode_frame(b"y" * 300)
+    lacking = []
+    for start in range(0, len(stream), 3):
+        list(decoder.feed(stream[start : start + 3]))
+        lacking.append(decoder.missing)
+    # Nothing is known before the four bytes of a length are there.
+    assert lacking[:3] == [0, 105 - 6, 105 - 9]
+    assert lacking[34:37] == [0, 0, 410 - 111]
+    assert lacking[-1] == 0

@@ -21,6 +21,7 @@ from lrs_trio.scheduling.client import Client
 from lrs_trio.scheduling.pace import Pace
 from lrs_trio.server.credentials import PeerCredentials
 from lrs_trio.server.dispatch import Dispatcher
+from lrs_trio.server.long_frames import LONG_BYTES, LongFrames
 from lrs_trio.server.outbox import CHUNK, ResponseChannel
 from lrs_trio.server.postman import Postman
 from lrs_trio.server.stream import ClientStream
@@ -52,6 +53,7 @@ class Connection:
         events: Events,
         turnstile: Turnstile,
         postman: Postman,
+        long_frames: LongFrames,
     ) -> None:
         if isinstance(stream, trio.SocketStream):
             stream = ClientStream(stream)
@@ -62,6 +64,7 @@ class Connection:
         self._settings = settings
         self._events = events
         self._share = Share(turnstile)
+        self._room = long_frames.room_of(peer.uid)
         self._send_now = stream.send_now if isinstance(stream, ClientStream) else _send_nothing
         self._reading = trio.CancelScope()
         self._received: Iterator[bytes] = iter(())
@@ -121,7 +124,7 @@ class Connection:
 
     async def _read(self, nursery: trio.Nursery) -> None:
         decoder = FrameDecoder(self._settings.max_frame_bytes)
-        while data := await self._stream.receive_some(READ_SIZE):
+        while data := await self._receive(decoder.missing):
             self._share.begin()
             self._received = decoder.feed(data)
             for payload in self._received:
@@ -137,6 +140,24 @@ class Connection:
             self._share.end()
         if not decoder.at_boundary():
             raise ProtocolError("the connection ended inside a frame")
+
+    async def _receive(self, missing: int) -> bytes | bytearray:
+        """What has come next. A frame that lacks much has to be complete in time, for it keeps others from beginning.
+
+        Raises:
+            ProtocolError: it is not.
+        """
+        if missing <= LONG_BYTES:
+            return await self._stream.receive_some(READ_SIZE)
+        rest = bytearray()
+        async with self._room:
+            with trio.move_on_after(self._settings.slow_client_s):
+                while len(rest) < missing and (data := await self._stream.receive_some(READ_SIZE)):
+                    rest += data
+                return rest
+        raise ProtocolError(
+            f"a frame still lacked {missing - len(rest)} bytes {self._settings.slow_client_s:g} s later"
+        )
 
     async def _handle_rest(self, nursery: trio.Nursery) -> None:
         """Handle what had been received when it was decided to read no more."""

@@ -14,6 +14,7 @@ from lrs_trio.server.access import Access
 from lrs_trio.server.connection import Connection
 from lrs_trio.server.credentials import PeerCredentials
 from lrs_trio.server.dispatch import Dispatcher
+from lrs_trio.server.long_frames import LongFrames
 from lrs_trio.server.postman import Postman
 from lrs_trio.server.turnstile import Turnstile
 from lrs_trio.settings import ServerSettings
@@ -43,6 +44,7 @@ class Server:
         self._access = access
         self._connections = OrderedSet[Connection]()
         self._turnstile = Turnstile()
+        self._long_frames = LongFrames()
         self._serial = 0
         self._finishing = trio.Event()
 
@@ -111,6 +113,7 @@ class Server:
             self._events,
             self._turnstile,
             self.postman,
+            self._long_frames,
         )
         self._connections.add(connection)
         return connection

@@ -46,6 +46,14 @@ class FrameDecoder:
         """Whether the bytes so far end with a whole frame."""
         return not self._buffer
 
+    @property
+    def missing(self) -> int:
+        """How many bytes the frame that has begun still lacks, as far as that is known; for between two calls."""
+        if len(self._buffer) < _LENGTH.size:
+            return 0
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        return _LENGTH.size + int(length) - len(self._buffer)
+
     def _messages(self) -> Iterator[bytes]:
         buffer, start = self._buffer, 0
         try:
