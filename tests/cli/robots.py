@@ -8,7 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,14 +61,17 @@ class TlcProcess:
 
 
 @contextmanager
-def controller(config: Path, library: str, *args: object) -> Iterator[TlcProcess]:
-    """`lrs tlc`, on a port of its own unless `args` say otherwise. It must end with a status if it has not already."""
+def controller(config: Path, library: str, *args: object, within: Sequence[str] = ()) -> Iterator[TlcProcess]:
+    """`lrs tlc`, on a port of its own unless `args` say otherwise. It must end with a status if it has not already.
+
+    `within` is the command line that runs it.
+    """
     log = config.with_suffix(".log")
     arguments = args or ("--listen", "127.0.0.1:0")
     with (
         log.open("w") as errors,
         child(
-            command_line(config, "tlc", library, *arguments),
+            [*within, *command_line(config, "tlc", library, *arguments)],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

@@ -129,6 +129,11 @@ def test_a_start_that_fails_gives_its_status_and_leaves_the_pid_file_alone(
     assert starter.pid_file.read_text() == "4711"
 
 
+def test_a_start_that_a_signal_ends_says_which(starter: Starter) -> None:
+    done = starter.run("os.kill(os.getpid(), signal.SIGKILL)")
+    assert done.stdout == "errno 5: the daemon was ended by signal 9 (Killed) before it was ready\n"
+
+
 def test_without_a_place_for_the_pid_file_nothing_is_started(starter: Starter) -> None:
     done = starter.run(SERVES, starter.here / "none" / "pid")
     assert done.returncode == 1

@@ -38,7 +38,7 @@ def run_in_background(serve: Serve, pid_file: str) -> int:
     Not to be called where threads are.
 
     Raises:
-        LrsError: the file cannot be written, and no process is left.
+        LrsError: the file cannot be written, or a signal has ended the new process; no process is left.
     """
     # Most of what can be wrong with the file shows here, before there is a process.
     os.close(_open(pid_file))
@@ -61,8 +61,14 @@ def run_in_background(serve: Serve, pid_file: str) -> int:
                 raise
             ours.send(_WRITTEN)
             return 0
-    os.waitpid(child, 0)
-    return said[0] if said else _SILENT
+    _, ended = os.waitpid(child, 0)
+    if said:
+        return said[0]
+    if os.WIFSIGNALED(ended):
+        number = os.WTERMSIG(ended)
+        told = f"the daemon was ended by signal {number} ({signal.strsignal(number)}) before it was ready"
+        raise LrsError(errno.EIO, told)
+    return _SILENT
 
 
 def _live(serve: Serve, parent: socket.socket) -> int:

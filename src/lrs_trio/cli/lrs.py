@@ -14,6 +14,7 @@ from typing import Any, Final
 import click
 
 from lrs_trio import __version__
+from lrs_trio.cli.inherited import heed_children
 from lrs_trio.cli.output import EXIT_INTERRUPTED, EXIT_STATUS_HELP, REPORTED, say_error
 from lrs_trio.cli.site import Site
 
@@ -98,6 +99,7 @@ def lrs(ctx: click.Context, config: Path | None, phobos_config: Path | None, soc
 
 
 def main() -> None:
+    heed_children()
     lrs(prog_name="lrs")
 
 

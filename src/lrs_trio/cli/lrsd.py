@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from lrs_trio import __version__, tuning
+from lrs_trio.cli.inherited import heed_children
 from lrs_trio.errors import SettingsError
 
 
@@ -73,6 +74,7 @@ def lrsd(config: Path | None, phobos_config: str | None, overrides: tuple[str, .
 
 
 def main() -> None:
+    heed_children()
     lrsd(prog_name="lrsd")
 
 

@@ -14,6 +14,8 @@ from getopt import GetoptError, gnu_getopt
 from pathlib import Path
 from typing import Final, NoReturn
 
+from lrs_trio.cli.inherited import heed_children
+
 EXIT_FAILED: Final = 1
 EXIT_INTERRUPTED: Final = 130
 
@@ -145,6 +147,7 @@ def serve(name: str, options: Options, on_ready: Callable[[], None] | None = Non
 
 
 def main() -> NoReturn:
+    heed_children()
     name = os.path.basename(sys.argv[0])
     _bear(name)
     _open_standard_streams()
