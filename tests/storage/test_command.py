@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+import signal
+import subprocess
 import sys
 import tracemalloc
 from collections.abc import Iterator
@@ -16,9 +18,9 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrs_trio.storage.command import Finished, Lines, run_command
+from lrs_trio.storage.command import Finished, Lifeline, Lines, run_command
 from lrs_trio.storage.process_group import TERMINATE_S
-from tests.processes import PATIENCE_S, Descendants, descendants, wait_gone
+from tests.processes import PATIENCE_S, Descendants, child, descendants, wait_gone
 
 
 @pytest.fixture
@@ -191,7 +193,9 @@ async def test_a_cancelled_command_ends_with_all_its_group(started: Descendants)
     running = Running()
     async with trio.open_nursery() as nursery:
         await running.start(nursery, 'sleep 1000 & sleep 1000 & echo "ready $$"; wait')
-        assert len(started.pids()) == 3
+        with trio.fail_after(PATIENCE_S):
+            while len(started.pids()) != 3:  # noqa: ASYNC110 one that is becoming another program has no environment
+                await trio.sleep(0.01)
         running.scope.cancel()
     assert running.scope.cancelled_caught
     assert not started.pids()
@@ -254,3 +258,85 @@ async def test_a_listener_that_fails_ends_the_command(started: Descendants) -> N
     with pytest.RaisesGroup(ValueError):
         await run_command(shell("echo x; exec sleep 1000"), on_line=fail)
     assert not started.pids()
+
+
+# What a daemon that is killed leaves behind.
+
+
+RUNS_A_COMMAND = """
+import sys, trio
+from lrs_trio.storage.command import Lifeline, run_command
+async def main(path, script):
+    descriptor = Lifeline(path).take()
+    await run_command(["sh", "-c", script], on_line=lambda line: print(line, file=sys.stderr), pass_fds=[descriptor])
+trio.run(main, *sys.argv[1:])
+"""
+
+
+def killed_daemon(lifeline: Lifeline, script: str) -> list[int]:
+    """Have a daemon run `script` and kill it once that has said ``ready`` and process ids, which are returned."""
+    program = [sys.executable, "-c", RUNS_A_COMMAND, lifeline.path, script]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with child(program, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, text=True) as daemon:
+        assert daemon.stderr is not None
+        ready, *pids = daemon.stderr.readline().split()
+    assert ready == "ready"
+    return [int(pid) for pid in pids]
+
+
+def test_a_lifeline_that_nobody_has_taken_is_not_held(tmp_path: Path) -> None:
+    lifeline = Lifeline(f"{tmp_path}/sg3")
+    assert not lifeline.is_held()
+    assert not any(tmp_path.iterdir())
+    assert not Lifeline(f"{tmp_path}/nowhere/sg3").is_held()
+
+
+def test_it_is_held_until_the_last_that_took_it_lets_go(tmp_path: Path) -> None:
+    lifeline = Lifeline(f"{tmp_path}/sg3")
+    one, other = lifeline.take(), lifeline.take()
+    os.close(one)
+    assert lifeline.is_held()
+    os.close(other)
+    assert not lifeline.is_held()
+
+
+def test_one_that_cannot_be_made_is_an_error_of_the_system(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Lifeline(f"{tmp_path}/nowhere/sg3").take()
+
+
+@pytest.mark.usefixtures("started")
+def test_a_command_that_outlives_its_daemon_is_known_by_its_lifeline(tmp_path: Path) -> None:
+    lifeline = Lifeline(f"{tmp_path}/sg3")
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    (command,) = killed_daemon(lifeline, f'echo "ready $$"; read line < {go}')
+    assert lifeline.is_held()
+    go.write_text("\n")
+    wait_gone(command)
+    assert not lifeline.is_held()
+
+
+@pytest.mark.usefixtures("started")
+def test_a_server_in_the_background_holds_it_too(tmp_path: Path) -> None:
+    lifeline = Lifeline(f"{tmp_path}/sg3")
+    told = tmp_path / "told"
+    os.mkfifo(told)
+    serve = f"setsid sh -c 'echo $$ > {told}; exec sleep 1000'"
+    command, server = killed_daemon(lifeline, f'{serve} & read server < {told}; echo "ready $$ $server"')
+    wait_gone(command)
+    assert lifeline.is_held()
+    os.kill(server, signal.SIGKILL)
+    wait_gone(server)
+    assert not lifeline.is_held()
+
+
+async def test_nobody_holds_it_after_the_end_of_a_command(tmp_path: Path) -> None:
+    lifeline = Lifeline(f"{tmp_path}/sg3")
+    descriptor = lifeline.take()
+    try:
+        finished = await run_command(shell("true"), pass_fds=[descriptor])
+    finally:
+        os.close(descriptor)
+    assert finished.ok
+    assert not lifeline.is_held()

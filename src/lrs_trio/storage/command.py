@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import signal
@@ -60,7 +61,51 @@ class Finished:
         return f"{self.how}; its last words: {quoted}"
 
 
-async def run_command(argv: Sequence[str], *, on_line: Callable[[str], None] | None = None) -> Finished:
+class Lifeline:
+    """A file that is locked as long as anything lives that was started with a descriptor of it.
+
+    A command outlives the daemon that has started it and is killed. The next daemon knows of it by this: the kernel
+    keeps the lock (``flock``) for all that have inherited the descriptor, and drops it with the last of them. What the
+    command leaves behind in the background has it too. Any number of commands may hold it at once.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def take(self) -> int:
+        """A new descriptor that holds it, for `run_command` to hand down and for the caller to close. Blocks.
+
+        Raises:
+            OSError: it cannot be made or locked here.
+        """
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def is_held(self) -> bool:
+        """Whether anybody has it; also ``False`` where nobody could. Blocks."""
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+        return False
+
+
+async def run_command(
+    argv: Sequence[str], *, on_line: Callable[[str], None] | None = None, pass_fds: Sequence[int] = ()
+) -> Finished:
     """Run a program to its end, in a session of its own and without input.
 
     What it starts in the background may go on, and may keep its output open: nobody listens to that after the end
@@ -69,6 +114,7 @@ async def run_command(argv: Sequence[str], *, on_line: Callable[[str], None] | N
     Args:
         argv: the program, looked for in PATH, and its arguments.
         on_line: gets each line printed on either output, shortened and without control characters.
+        pass_fds: descriptors that it inherits, such as that of a `Lifeline`.
 
     Raises:
         OSError: it could not be started.
@@ -84,6 +130,7 @@ async def run_command(argv: Sequence[str], *, on_line: Callable[[str], None] | N
                 stdout=write_end,
                 stderr=write_end,
                 start_new_session=True,
+                pass_fds=pass_fds,
                 # Some of what programs say is looked for in English.
                 env={**os.environ, "LC_ALL": "C.UTF-8"},
             )
