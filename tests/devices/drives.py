@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from lrs_trio.devices.evidence import Evidence, Verdict
 from lrs_trio.devices.grant import Grant, GrantState
 from lrs_trio.devices.state import FormatJob
 from lrs_trio.dss.operations import MediumRow
-from lrs_trio.errors import LrsError
+from lrs_trio.errors import HostError, LrsError
 from lrs_trio.model import LockOwner, LockType, Medium, RequestKind, lock_id
 from tests.fakes.library import tape_id
 from tests.fakes.site import DAEMON, Holder, Waiter, waiter
@@ -23,6 +24,7 @@ from tests.fakes.tapes import TapeSite, tape_settings
 
 LONG = 100_000.0
 ELSEWHERE = LockOwner("store2", 4711)
+NO_PROCESS = HostError(errno.EAGAIN, "no process can be started", {"umount": "no process"})
 
 
 class Asker(Holder):

@@ -9,14 +9,15 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from lrs_trio.devices.adoption import LONGEST_PAUSE_S
 from lrs_trio.devices.grant import GrantState
 from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.devices.to_sync import SyncStatus
 from lrs_trio.dss.operations import ReadMedium, TakeLock, UpdateMedia
 from lrs_trio.errors import LrsError
 from lrs_trio.model import AdmStatus, FsStatus, LockType, RequestKind
-from tests.devices.drives import ELSEWHERE, running, statuses
-from tests.fakes.library import tape_id
+from tests.devices.drives import ELSEWHERE, NO_PROCESS, running, statuses
+from tests.fakes.library import SECONDS, tape_id
 from tests.fakes.tapes import GIB, TapeSite
 
 
@@ -465,9 +466,12 @@ async def test_a_stop_at_any_step_of_an_exchange_ends_in_order(autojump_clock: M
 
 
 @pytest.mark.note("11")
-async def test_a_stop_waits_for_a_tape_that_somebody_uses_without_a_grant(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("error", [LrsError(errno.EBUSY, "in use"), NO_PROCESS])
+async def test_a_stop_waits_for_a_tape_that_somebody_uses_without_a_grant(
+    autojump_clock: MockClock, error: LrsError
+) -> None:
     site = TapeSite()
-    site.library.fail("unmount", errno.EBUSY, errno.EBUSY)
+    site.library.fail("unmount", error, error)
     async with running(site) as watched:
         await watched.mounted("T00")
         began = trio.current_time()
@@ -491,6 +495,43 @@ async def test_a_tape_in_use_stays_mounted_and_is_tried_again(autojump_clock: Mo
         assert watched.drive.busy_until > trio.current_time() - 30
         assert watched.put_back == []
         assert watched.held == {"T00"}
+
+
+async def test_a_host_that_cannot_begin_to_unmount_leaves_the_tape_mounted_and_blames_nobody(
+    autojump_clock: MockClock,
+) -> None:
+    site = TapeSite()
+    site.library.fail("unmount", NO_PROCESS)
+    async with running(site) as watched:
+        await watched.mounted("T00")
+        _, holder = watched.grant("T01")
+        await trio.sleep(100)
+        assert [error for _, error in holder.failed] == [NO_PROCESS]
+        assert (watched.drive.state.status, watched.drive.state.serving) == (DeviceStatus.MOUNTED, True)
+        assert site.drive_row("D0").adm_status is AdmStatus.UNLOCKED
+        assert (watched.verdicts, watched.evidence.suspects()) == ([], [])
+        assert [entry for entry in site.dss.log if entry.errno] == []
+        (failed,) = [time for time, _, _ in site.library.calls("unmount")]
+        assert watched.drive.busy_until == failed + SECONDS["unmount"] + LONGEST_PAUSE_S
+        await watched.mounted("T01")
+
+
+@pytest.mark.note("11")
+async def test_a_stop_does_not_wait_for_ever_for_a_host_that_cannot_begin_to_unmount(
+    autojump_clock: MockClock,
+) -> None:
+    site = TapeSite()
+    site.library.fail("unmount", *[NO_PROCESS] * 100)
+    async with running(site) as watched:
+        await watched.mounted("T00")
+        began = trio.current_time()
+        watched.drive.stop()
+        await watched.drive.ended.wait()
+        assert [time - began for time, _, _ in site.library.calls("unmount")] == [0, 65, 130]
+    # The next start adopts it as it is.
+    assert (statuses(site)[-1], site.library.drives["D0"].mounted) == ("stopped", True)
+    assert site.drive_row("D0").adm_status is AdmStatus.UNLOCKED
+    assert site.dss.locks == {}
 
 
 @pytest.mark.note("11")

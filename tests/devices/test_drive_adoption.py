@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from lrs_trio.devices.carrier import UNREACHABLE_S
 from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.devices.ownership import LOOK_AGAIN_S
 from lrs_trio.dss.operations import SetDeviceStatus
 from lrs_trio.errors import LibraryUnreachableError, LrsError
 from lrs_trio.model import AdmStatus, LockType, RequestKind
 from tests.devices.drives import ELSEWHERE, running, statuses, watch
-from tests.fakes.library import tape_id
+from tests.fakes.library import SECONDS, tape_id
 from tests.fakes.tapes import TapeSite
 
 
@@ -83,6 +86,18 @@ async def test_a_tape_mounted_under_another_label_is_refused_and_nobody_blamed(a
         assert watched.verdicts == []
     assert site.drive_row("D0").adm_status is AdmStatus.UNLOCKED
     assert site.library.calls("unmount") == []
+
+
+@pytest.mark.parametrize(("recorded", "found"), [("", "T00"), ("NULL", "T00"), ("x" * 32, "x" * 40)])
+async def test_a_tape_that_is_mounted_under_a_label_that_a_mount_would_accept_is_adopted(
+    autojump_clock: MockClock, recorded: str, found: str
+) -> None:
+    site = site_with_a_tape(mounted=True)
+    site.dss.media[tape_id("T00")] = replace(site.medium("T00"), fs_label=recorded)
+    site.library.tapes["T00"].label = found
+    async with running(site) as watched:
+        assert watched.drive.state.status is DeviceStatus.MOUNTED
+        assert watched.drive.state.error is None
 
 
 @pytest.mark.parametrize("operation", ["query", "lookup", "open"])
@@ -265,6 +280,56 @@ async def test_a_load_that_was_done_although_nobody_heard_of_it_is_found(autojum
         await trio.sleep(1)
         assert watched.drive.state.status is DeviceStatus.LOADED
         await watched.mounted("T00")
+
+
+REFUSALS = [
+    LibraryUnreachableError(errno.ENOENT, "every slot is full"),
+    LibraryUnreachableError(errno.ESHUTDOWN, "the controller is shutting down"),
+    LibraryUnreachableError(errno.ECONNREFUSED, "nobody listens there", asked=False),
+]
+"""To move anything, by a library that can be asked all the same what is in a drive."""
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_a_library_that_does_not_take_a_tape_back_is_asked_less_and_less_often(
+    autojump_clock: MockClock, refusal: LibraryUnreachableError
+) -> None:
+    site = TapeSite()
+    site.library.fail("mount", errno.EIO, None, errno.EIO)
+    site.library.fail("unload", *[refusal] * 5, None, None, refusal)
+    site.library.seconds |= {"unload": 0.0, "unmount": 0.0}
+    async with running(site) as watched:
+        watched.grant("T00")
+        await trio.sleep(1000)
+        asked = [time for time, _, name in site.library.calls("unload") if name == "T00"]
+        assert [later - earlier for earlier, later in pairwise(asked)] == [5, 10, 20, 30, 30]
+        assert watched.drive.state.status is DeviceStatus.EMPTY
+        assert watched.verdicts == []
+        # It has worked meanwhile.
+        await watched.mounted("T01")
+        watched.grant("T02")
+        await trio.sleep(1000)
+        asked = [time for time, _, name in site.library.calls("unload") if name == "T02"]
+        assert [later - earlier for earlier, later in pairwise(asked)] == [5]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("move", ["load", "unload"])
+async def test_a_drive_rests_after_a_move_that_its_library_has_refused(
+    autojump_clock: MockClock, move: str, refusal: LibraryUnreachableError
+) -> None:
+    site = TapeSite()
+    async with running(site) as watched:
+        if move == "unload":
+            await watched.mounted("T00")
+        site.library.fail(move, refusal)
+        _, holder = watched.grant("T01")
+        await trio.sleep(100)
+        assert [error for _, error in holder.failed] == [refusal]
+        ((asked, _, _),) = site.library.calls(move)
+        assert watched.drive.busy_until == asked + SECONDS[move] + UNREACHABLE_S
+        assert watched.drive.state.serving
+        assert watched.held == ({"T00"} if move == "unload" else set())
 
 
 @pytest.mark.parametrize("found", ["T00", "T01", None])

@@ -14,7 +14,7 @@ from lrs_trio.devices.to_sync import SyncStatus
 from lrs_trio.dss.operations import ReleaseLock, SetDeviceStatus, UpdateMedia
 from lrs_trio.errors import LrsError, MediumMissingError
 from lrs_trio.model import AdmStatus, LockType, RequestKind
-from tests.devices.drives import Watched, running
+from tests.devices.drives import NO_PROCESS, Watched, running
 from tests.fakes.library import tape_id
 from tests.fakes.site import waiter
 from tests.fakes.tapes import TapeSite
@@ -333,10 +333,11 @@ async def test_a_lock_that_the_dss_refuses_to_take_back_holds_nothing_up(autojum
 # Who is in use, and who stops.
 
 
-async def test_a_tape_that_failed_and_is_in_use_is_taken_out_later(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("error", [LrsError(errno.EBUSY, "in use"), NO_PROCESS])
+async def test_a_tape_that_failed_and_is_in_use_is_taken_out_later(autojump_clock: MockClock, error: LrsError) -> None:
     site = TapeSite()
     site.library.fail("sync", errno.EIO)
-    site.library.fail("unmount", errno.EBUSY, errno.EBUSY)
+    site.library.fail("unmount", error, error)
     async with running(site) as watched:
         await watched.release(await watched.granted("T00"))
         await trio.sleep(1000)
@@ -468,6 +469,21 @@ async def test_a_condemned_drive_whose_tape_is_stuck_keeps_it_locked(autojump_cl
         assert watched.drive.state.status is DeviceStatus.FAILED
         assert watched.held == {"T00"}
         assert (LockType.DEVICE, "D0_legacy") in site.dss.locks
+    assert site.dss.locks == {}
+
+
+async def test_a_condemned_drive_whose_tape_the_host_cannot_unmount_is_failed_all_the_same(
+    autojump_clock: MockClock,
+) -> None:
+    site = TapeSite()
+    site.library.fail("unmount", *[NO_PROCESS] * 100)
+    async with running(site) as watched:
+        await watched.mounted("T00")
+        watched.drive.condemn(BROKEN)
+        await trio.sleep(1000)
+        assert watched.drive.state.status is DeviceStatus.FAILED
+        assert site.drive_row("D0").adm_status is AdmStatus.FAILED
+        assert watched.held == {"T00"}
     assert site.dss.locks == {}
 
 

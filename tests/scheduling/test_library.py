@@ -6,18 +6,19 @@ import errno
 import math
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from lrs_trio.devices.life import DeviceStatus
-from lrs_trio.errors import HostError
+from lrs_trio.errors import HostError, LibraryUnreachableError, LrsError
 from lrs_trio.model import AdmStatus, FsStatus, NotifyOperation, RequestKind
 from lrs_trio.wire.messages import Failed, Formatted, Notified, Notify, Released, WriteGranted
 from tests.fakes.house import back
 from tests.fakes.library import SECONDS, tape_id
-from tests.fakes.tapes import GIB, TapeClient, TapeHouse, TapeSite, tape_house
+from tests.fakes.tapes import GIB, TapeClient, TapeHouse, TapeSite, tape_house, tape_settings
 
 
 async def test_a_write_loads_a_tape_and_its_release_is_synced(autojump_clock: MockClock) -> None:
@@ -273,7 +274,8 @@ async def test_a_host_that_cannot_mount_at_all_blames_nobody_and_tells_the_clien
         client.release(back(tape_id("T00"), to_sync=False), kind=RequestKind.RELEASE_READ)
 
 
-async def test_a_write_that_has_to_wait_for_a_tape_leaves_the_mounted_one_to_others(autojump_clock: MockClock) -> None:
+def site_with_a_full_tape() -> TapeSite:
+    """Two copies need T02, which is on the shelf, in place of T01."""
     site = TapeSite(drives=2, tapes=0)
     for name, drive in (("T00", "D0"), ("T01", "D1")):
         site.add_tape(name, drive=drive, capacity=100 * GIB)
@@ -281,6 +283,11 @@ async def test_a_write_that_has_to_wait_for_a_tape_leaves_the_mounted_one_to_oth
     site.library.tapes["T01"].used = site.library.tapes["T01"].capacity
     site.dss.media[tape_id("T01")] = replace(site.medium("T01"), fs_status=FsStatus.FULL)
     site.add_tape("T02")
+    return site
+
+
+async def test_a_write_that_has_to_wait_for_a_tape_leaves_the_mounted_one_to_others(autojump_clock: MockClock) -> None:
+    site = site_with_a_full_tape()
     async with tape_house(site) as house:
         two, one = house.client(), house.client()
         two.write(GIB, GIB)
@@ -294,6 +301,80 @@ async def test_a_write_that_has_to_wait_for_a_tape_leaves_the_mounted_one_to_oth
         assert {medium.medium.name for medium in both} == {"T00", "T02"}
         two.release(*(two.write_data(medium.medium.name, GIB) for medium in both))
         assert isinstance(await two.answer(2), Released)
+
+
+@pytest.mark.parametrize(
+    ("operation", "error"),
+    [
+        ("mount", HostError(errno.EAGAIN, "no process can be started", {"mount": "no process"})),
+        ("unmount", HostError(errno.EAGAIN, "no process can be started", {"umount": "no process"})),
+        ("load", LibraryUnreachableError(errno.ESHUTDOWN, "the controller is shutting down")),
+        ("unload", LibraryUnreachableError(errno.ENOENT, "every slot is full")),
+        ("unload", LibraryUnreachableError(errno.ECONNREFUSED, "nobody listens there", asked=False)),
+    ],
+)
+async def test_a_write_for_which_no_tape_can_be_fetched_is_refused_although_nobody_is_to_blame(
+    autojump_clock: MockClock, operation: str, error: LrsError
+) -> None:
+    site = site_with_a_full_tape()
+    site.library.fail(operation, *[error] * 100)
+    async with tape_house(site) as house:
+        client = house.client()
+        client.write(GIB, GIB)
+        assert await client.answer(1) == Failed(-(error.errno or 0), RequestKind.WRITE)
+        await trio.sleep(1000)
+        assert len(site.library.calls(operation)) <= 2
+        assert {row.adm_status for row in site.dss.devices.values()} == {AdmStatus.UNLOCKED}
+        site.library.errors.clear()
+        client.write(GIB, GIB, id=2)
+        media = await client.granted(2)
+        assert {granted.medium.name for granted in media} == {"T00", "T02"}
+        client.release(*(client.write_data(granted.medium.name, GIB) for granted in media))
+        assert isinstance(await client.answer(3), Released)
+
+
+async def test_one_that_is_served_by_other_drives_meanwhile_is_not_refused_when_nothing_can_be_fetched_for_it(
+    autojump_clock: MockClock,
+) -> None:
+    site = site_with_a_full_tape()
+    site.add_drive("D2")
+    site.add_tape("T03", drive="D2")
+    site.library.drives["D2"].mounted = True
+    site.library.fail("mount", HostError(errno.EAGAIN, "no process can be started", {"mount": "no process"}))
+    async with tape_house(site) as house:
+        other, slow = house.client(), house.connect(pause=None)
+        assert isinstance(slow, TapeClient)
+        other.read("T03")
+        await other.granted()
+        slow.write(GIB, GIB)
+        await trio.sleep(1)
+        other.release(back(tape_id("T03"), to_sync=False), kind=RequestKind.RELEASE_READ)
+        await trio.sleep(1000)
+        assert len(site.library.calls("mount")) == 1
+        # Nothing that was fetched in vain is among what has waited for this client.
+        slow.outbox.flush()
+        media = await slow.granted()
+        assert {granted.medium.name for granted in media} == {"T00", "T03"}
+        slow.release(*(slow.write_data(granted.medium.name, GIB) for granted in media))
+
+
+async def test_a_read_whose_tapes_cannot_be_taken_out_of_the_wrong_drives_is_refused(autojump_clock: MockClock) -> None:
+    site = TapeSite(drives=0, tapes=0)
+    site.add_drive("D8", model="ULT3580-TD8")
+    site.add_drive("D9", model="ULT3580-TD9")
+    site.add_tape("T8", drive="D9")
+    site.add_tape("T9", model="LTO9")
+    models: dict[str, Any] = {
+        "drive_types": {"LTO8_drive": ("ULT3580-TD8",), "LTO9_drive": ("ULT3580-TD9",)},
+        "tape_types": {"LTO8": ("LTO8_drive", "LTO9_drive"), "LTO9": ("LTO9_drive",)},
+    }
+    site.library.fail("unload", LibraryUnreachableError(errno.ENOENT, "every slot is full"))
+    async with tape_house(site, tape_settings(**models)) as house:
+        client = house.client()
+        client.read("T8", "T9")
+        assert await client.answer(1) == Failed(-errno.ENOENT, RequestKind.READ)
+        client.read("T8", "T9", id=2)
+        assert {granted.medium.name for granted in await client.granted(2)} == {"T8", "T9"}
 
 
 async def test_tapes_in_drives_are_served_while_nobody_moves_any(autojump_clock: MockClock) -> None:

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.errors import LrsError
 from lrs_trio.model import NotifyOperation, RequestKind
+from lrs_trio.scheduling.library_pass import PlannedExchange
 from lrs_trio.wire.messages import Failed, Notified, Notify
 from tests.fakes.library import tape_id
 from tests.fakes.tapes import GIB, TapeClient, TapeHouse, TapeSite, tape_house, tape_settings
@@ -70,11 +71,12 @@ async def test_an_exchange_is_not_begun_in_a_drive_that_has_failed_meanwhile(aut
     site = TapeSite(drives=2, tapes=2)
     async with tape_house(site) as house:
         supply, drive = house.family.supply, house.drive("D0")
+        told: list[OSError] = []
         made = supply.begin(house.family.queue)
-        made.exchanges[drive.id] = site.medium("T00")  # type: ignore[attr-defined]
+        made.exchanges[drive.id] = PlannedExchange(site.medium("T00"), told.append)  # type: ignore[attr-defined]
         drive.condemn(BROKEN)
         supply.end(made)
-        assert not drive.state.scheduled
+        assert (list(drive.state.scheduled), told) == ([], [])
         assert await read_at(house, "T00") == "/mnt/D1"
 
 
@@ -82,9 +84,10 @@ async def test_an_exchange_that_has_not_begun_ends_with_its_drive(autojump_clock
     site = TapeSite(drives=2, tapes=2)
     async with tape_house(site) as house:
         drive = house.drive("D0")
-        drive.exchange(site.medium("T00"))
+        told: list[OSError] = []
+        drive.exchange(site.medium("T00"), told.append)
         drive.condemn(BROKEN)
-        assert drive.bound is None
+        assert (drive.bound, told) == (None, [])
         assert await read_at(house, "T00") == "/mnt/D1"
 
 

@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 import trio
+import trio.testing
 from structlog.testing import capture_logs
 
 from lrs_trio.errors import LabelError, LrsError, OperationError
@@ -21,7 +22,7 @@ from lrs_trio.settings import LtfsSettings
 from lrs_trio.storage.ltfs import LtfsFilesystem, System, release_drive
 from lrs_trio.storage.protocols import TapeFilesystem
 from lrs_trio.storage.space import FullThreshold
-from tests.processes import PATIENCE_S, Descendants, descendants
+from tests.processes import PATIENCE_S, Descendants, child, descendants
 from tests.storage.ltfs_scenarios import SCENARIOS
 
 DEVICE: Final = "/dev/sg3"
@@ -192,6 +193,112 @@ async def test_a_drive_is_released(site: Site) -> None:
     with pytest.raises(OperationError) as caught:
         await release_drive("/dev/sg4", site.settings)
     assert (caught.value.errno, list(caught.value.record)) == (errno.EIO, ["release"])
+
+
+# A predecessor that was killed.
+
+
+PREDECESSOR: Final = """
+import sys, trio
+from lrs_trio.model import Family, FsType, Medium, ResourceId
+from lrs_trio.settings import LtfsSettings
+from lrs_trio.storage.ltfs import LtfsFilesystem
+from lrs_trio.storage.space import FullThreshold
+async def main(settings, prefix, device, operation):
+    filesystem = LtfsFilesystem(LtfsSettings.model_validate_json(settings), prefix, FullThreshold(5))
+    await filesystem.open(device)
+    medium = Medium(ResourceId(Family.TAPE, "AB0001L8", "legacy"), FsType.LTFS)
+    await (filesystem.unmount() if operation == "unmount" else getattr(filesystem, operation)(medium))
+trio.run(main, *sys.argv[1:])
+"""
+
+
+class Left:
+    """What a daemon that was killed during `operation` has left: its command, which will go on with `script`."""
+
+    def __init__(self, site: Site, directory: Path, operation: str, script: str) -> None:
+        self._go = directory / "go"
+        ready = directory / "ready"
+        os.mkfifo(self._go)
+        os.mkfifo(ready)
+        site.program(operation, f"echo ready > {quote(str(ready))}; read line < {quote(str(self._go))}; {script}")
+        program = [sys.executable, "-c", PREDECESSOR, site.settings.model_dump_json(), site.prefix, DEVICE, operation]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        with child(program, stdout=subprocess.DEVNULL, env=environment):
+            assert ready.read_text() == "ready\n"
+
+    async def go_on(self) -> None:
+        await trio.to_thread.run_sync(self._go.write_text, "\n")
+
+
+async def adopted(filesystem: LtfsFilesystem, left: Left) -> str | None:
+    """What `filesystem` adopts; it must wait for what was left."""
+    found: list[str | None] = []
+
+    async def adopt() -> None:
+        found.append(await filesystem.adopt())
+
+    with capture_logs() as lines, trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(adopt)
+            while not any("still work on the drive" in line["event"] for line in lines):  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert not found
+            await left.go_on()
+    return found[0]
+
+
+@pytest.mark.usefixtures("started")
+async def test_a_mount_that_a_killed_daemon_has_begun_is_awaited_and_adopted(site: Site, tmp_path: Path) -> None:
+    left = Left(site, tmp_path, "mount", f"{site.line_for()}\nsetsid sleep 1000 &")
+    filesystem = await site.filesystem()
+    assert await adopted(filesystem, left) == site.root
+    # The server has its lifeline until it ends. What is mounted is adopted at once nevertheless.
+    with capture_logs() as lines:
+        assert await (await site.filesystem()).adopt() == site.root
+    assert not lines
+
+
+@pytest.mark.usefixtures("started")
+async def test_one_that_fails_at_last_leaves_the_drive_to_be_used(site: Site, tmp_path: Path) -> None:
+    left = Left(site, tmp_path, "mount", "exit 5")
+    assert await adopted(await site.filesystem(), left) is None
+
+
+@pytest.mark.usefixtures("started")
+async def test_nothing_is_granted_on_what_a_killed_daemon_is_unmounting(site: Site, tmp_path: Path) -> None:
+    await site.mounted()
+    left = Left(site, tmp_path, "unmount", site.no_line)
+    assert await adopted(await site.filesystem(), left) is None
+
+
+@pytest.mark.usefixtures("started")
+async def test_a_format_that_a_killed_daemon_has_begun_is_awaited(site: Site, tmp_path: Path) -> None:
+    left = Left(site, tmp_path, "format", "echo done")
+    assert await adopted(await site.filesystem(), left) is None
+
+
+async def test_a_server_that_still_writes_its_index_is_awaited(site: Site, tmp_path: Path) -> None:
+    go = tmp_path / "written"
+    os.mkfifo(go)
+    site.program("mount", f"{site.line_for()}\nsetsid sh -c 'read line < {go}' &")
+    filesystem = await site.mounted()
+    await filesystem.unmount()
+    with trio.move_on_after(0.05) as scope:
+        await filesystem.adopt()
+    assert scope.cancelled_caught
+    await trio.to_thread.run_sync(go.write_text, "\n")
+    with trio.fail_after(PATIENCE_S):
+        assert await filesystem.adopt() is None
+
+
+async def test_commands_run_where_no_lifeline_can_be(site: Site) -> None:
+    os.mkdir(f"{site.root}.mount.lock")
+    with capture_logs() as lines:
+        filesystem = await site.mounted()
+    assert [line["command"] for line in lines if line["log_level"] == "warning"] == ["mount"]
+    assert await filesystem.adopt() == site.root
 
 
 # Labels.

@@ -14,9 +14,10 @@ from lrs_trio.devices.device import DeviceTask
 from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.devices.volume import Volume
 from lrs_trio.dss.operations import ReadMedium
-from lrs_trio.errors import LabelError, LibraryUnreachableError, LrsError, describe
+from lrs_trio.errors import LibraryUnreachableError, LrsError, describe
 from lrs_trio.events import EventKind
 from lrs_trio.model import Device, LockType, Medium, Phase, ResourceId
+from lrs_trio.storage.ltfs import check_label
 from lrs_trio.storage.protocols import Content, DriveUnit
 
 log = structlog.get_logger()
@@ -147,19 +148,13 @@ class AdoptingDrive(DeviceTask):
         self._present(medium)
         self._coming = None
         with self._deadline(Phase.MOUNT):
-            root = await self._unit.filesystem.adopt()
-            label = await self._filesystem.read_label() if root is not None else None
-            space = await self._filesystem.space() if root is not None else self.space
+            root, space = await self._unit.filesystem.adopt(), self.space
+            if root is not None:
+                await check_label(self._filesystem, medium, self.row.path, root)
+                space = await self._filesystem.space()
         if root is None:
             self.state.become(DeviceStatus.LOADED, trio.current_time())
             return
-        if medium.fs_label and label != medium.fs_label:
-            raise LabelError(
-                errno.EINVAL,
-                f"{root} bears the label {label!r}, but {found.name} is known by {medium.fs_label!r}; unmount it "
-                "and look at the tape",
-                {"label mismatch": f"found: {label}, expected: {medium.fs_label}"},
-            )
         self.root, self.space = root, space
         self.state.volume.measure(space.free)
         self.state.become(DeviceStatus.MOUNTED, trio.current_time())

@@ -10,29 +10,35 @@ from functools import partial
 import structlog
 import trio
 
-from lrs_trio.devices.adoption import AdoptingDrive
+from lrs_trio.devices.adoption import LONGEST_PAUSE_S, AdoptingDrive
+from lrs_trio.devices.blame import DriveContext
 from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.dss.operations import MediumUpdate, ReadMedium, UpdateMedia
 from lrs_trio.errors import LibraryUnreachableError, LrsError, MediumMissingError, describe
 from lrs_trio.events import EventKind
-from lrs_trio.model import LockType, Medium, Phase
-from lrs_trio.storage.protocols import Content
+from lrs_trio.model import Device, LockType, Medium, Phase
+from lrs_trio.storage.protocols import Content, DriveUnit
 
 log = structlog.get_logger()
 
 UNREACHABLE_S = 5.0
-"""How long a drive is left alone when its library could not be asked to move anything."""
+"""How long a drive is left alone at first when its library could not be asked to move anything, or would not do it."""
 
 
 class Carrier(AdoptingDrive):
     """A drive and the robot. What is done with a medium once it is there is for `drive`."""
+
+    def __init__(self, row: Device, unit: DriveUnit, context: DriveContext) -> None:
+        super().__init__(row, unit, context)
+        self._next_rest_s = UNREACHABLE_S
 
     @abstractmethod
     async def _unmount(self) -> None:
         """Unmount the medium.
 
         Raises:
-            OSError: EBUSY, it stays mounted because somebody uses it; else the drive is out of service now.
+            OSError: EBUSY, it stays mounted because somebody uses it; `HostError`, it does because this host could not
+                even begin; else the drive is out of service now.
         """
 
     @abstractmethod
@@ -115,7 +121,7 @@ class Carrier(AdoptingDrive):
     async def _load(self, medium: Medium) -> None:
         self._present(medium)
         self.state.become(DeviceStatus.LOADING, trio.current_time())
-        failure = await self._attempt(Phase.LOAD, partial(self._unit.library.load, self.row, medium.id.name))
+        failure = await self._move(Phase.LOAD, self._unit.library.load, medium)
         if failure is not None:
             self._emit(EventKind.LOAD_FAILED, errno=failure.errno or 0, detail=describe(failure))
             await self._load_failed(medium, failure)
@@ -129,10 +135,10 @@ class Carrier(AdoptingDrive):
 
     async def _load_failed(self, medium: Medium, error: OSError) -> None:
         if isinstance(error, LibraryUnreachableError):
+            self._rest()
             if error.asked:
                 self._lose_track(error)
             else:
-                self._rest()
                 await self._emptied()
             return
         if isinstance(error, MediumMissingError):
@@ -151,7 +157,7 @@ class Carrier(AdoptingDrive):
     async def _unload(self) -> None:
         medium = self._loaded()
         self.state.become(DeviceStatus.UNLOADING, trio.current_time())
-        failure = await self._attempt(Phase.UNLOAD, partial(self._unit.library.unload, self.row, medium.id.name))
+        failure = await self._move(Phase.UNLOAD, self._unit.library.unload, medium)
         if failure is None:
             self._emit(EventKind.UNLOADED)
             await self._blame.moved(Phase.UNLOAD, medium)
@@ -163,10 +169,10 @@ class Carrier(AdoptingDrive):
     async def _unload_failed(self, medium: Medium, error: OSError) -> None:
         """Find out what that means; raises `error` unless the drive is empty all the same."""
         if isinstance(error, LibraryUnreachableError):
+            self._rest()
             if error.asked:
                 self._lose_track(error)
             else:
-                self._rest()
                 self.state.become(DeviceStatus.LOADED, trio.current_time())
             raise error
         content = await self._content()
@@ -178,9 +184,22 @@ class Carrier(AdoptingDrive):
             raise error
         log.warning("the drive is empty although its unload failed", device=self.row.path, error=describe(error))
 
+    async def _move(
+        self, phase: Phase, operation: Callable[[Device, str], Awaitable[None]], medium: Medium
+    ) -> OSError | None:
+        """Have the robot move `medium`; the result is what went wrong."""
+        failure = await self._attempt(phase, partial(operation, self.row, medium.id.name))
+        if failure is None:
+            self._next_rest_s = UNREACHABLE_S
+        return failure
+
     def _rest(self) -> None:
-        """Nothing has moved, and nothing will for a while."""
-        self.busy_until = trio.current_time() + UNREACHABLE_S
+        """Ask for no move for a while, each time for a longer one until something has moved.
+
+        A library that is full, or about to shut down, says at once what is in the drive and refuses again.
+        """
+        self.busy_until = trio.current_time() + self._next_rest_s
+        self._next_rest_s = min(2 * self._next_rest_s, LONGEST_PAUSE_S)
 
     def _find_another(self, content: Content, error: OSError) -> None:
         """Somebody has put another medium into the drive, which nobody here is to blame for."""

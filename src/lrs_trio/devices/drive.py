@@ -7,6 +7,7 @@ failed, and one that did not answer in time is quarantined.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import ClassVar
@@ -35,6 +36,10 @@ log = structlog.get_logger()
 PAUSE_OF_DRAIN_S = 5.0
 """Between two attempts to unmount when the drive is to stop: then somebody waits for it."""
 
+TRIES_OF_DRAIN = 3
+"""How often a drive that is to stop meets with a host that cannot even begin to unmount: users end, settings do not
+change any more. What is left mounted the next start adopts."""
+
 
 class DriveTask(Carrier):
     """One drive, and whatever medium is in it."""
@@ -46,6 +51,7 @@ class DriveTask(Carrier):
         super().__init__(row, unit, context)
         self._condemned: LrsError | None = None
         self._stopped = trio.Event()
+        self._not_exchanged: Callable[[OSError], None] = _tell_nobody
         self._sync_costs: dict[str | None, SyncCosts] = {}
         """By the model of the tape."""
         share = context.settings.sync.share_to_stream
@@ -68,9 +74,14 @@ class DriveTask(Carrier):
         self._stopped.set()
         super().stop()
 
-    def exchange(self, medium: Medium | None) -> None:
-        """Bring `medium` and mount it, or take out what is there, although nobody is promised it yet."""
+    def exchange(self, medium: Medium | None, failed: Callable[[OSError], None]) -> None:
+        """Bring `medium` and mount it, or take out what is there, although nobody is promised it yet.
+
+        `failed` is told if that does not work. Callers have seen that the drive is idle between the same two
+        checkpoints, so nobody else's exchange is under way.
+        """
         self.used = trio.current_time()
+        self._not_exchanged = failed
         self.state.exchange(medium)
         self.ring()
 
@@ -120,6 +131,7 @@ class DriveTask(Carrier):
 
     async def _exchange(self, medium: Medium | None) -> None:
         self._coming = medium
+        failed, self._not_exchanged = self._not_exchanged, _tell_nobody
         try:
             if medium is None:
                 await self._empty()
@@ -129,6 +141,7 @@ class DriveTask(Carrier):
         except OSError as error:
             name = medium.id.name if medium is not None else None
             log.warning("medium not exchanged", device=self.row.path, medium=name, error=describe(error))
+            failed(error)
         finally:
             self._coming = None
         self._context.changed()
@@ -221,8 +234,8 @@ class DriveTask(Carrier):
         failure = await self._attempt(Phase.UNMOUNT, self._filesystem.unmount)
         if failure is not None:
             self._emit(EventKind.UNMOUNT_FAILED, errno=failure.errno or 0, detail=describe(failure))
-            if failure.errno == errno.EBUSY:
-                self._stays_mounted()
+            if _leaves_mounted(failure):
+                self._stays_mounted(failure)
             else:
                 await self._stuck(Phase.UNMOUNT, failure)
             raise failure
@@ -230,12 +243,11 @@ class DriveTask(Carrier):
         self.state.become(DeviceStatus.LOADED, trio.current_time())
         self._emit(EventKind.UNMOUNTED)
 
-    def _stays_mounted(self) -> None:
+    def _stays_mounted(self, error: OSError) -> None:
         self.state.become(DeviceStatus.MOUNTED, trio.current_time())
         self.busy_until = trio.current_time() + LONGEST_PAUSE_S
-        log.warning(
-            "somebody still uses a medium that is to be unmounted", medium=self._loaded().id.name, root=self.root
-        )
+        medium = self._loaded().id.name
+        log.warning("medium stays mounted for now", medium=medium, root=self.root, error=describe(error))
 
     async def _eject(self) -> None:
         """Take the medium out, so that it and the drive can be tried with others."""
@@ -251,7 +263,7 @@ class DriveTask(Carrier):
         self._context.changed()
 
     async def _pause(self) -> None:
-        """Let somebody who still uses the medium come to an end."""
+        """Let somebody who still uses the medium come to an end, or this host or the library be able to go on."""
         with trio.move_on_at(self.busy_until):
             await self._stopped.wait()
             await trio.sleep(PAUSE_OF_DRAIN_S)
@@ -334,15 +346,29 @@ class DriveTask(Carrier):
         self._emit(EventKind.DEVICE_REMOVED)
 
     async def _leave_in_order(self) -> None:
-        while self.state.status is DeviceStatus.MOUNTED:
+        patience = TRIES_OF_DRAIN
+        while self.state.status is DeviceStatus.MOUNTED and patience:
             try:
                 await self._unmount()
             except OSError as error:
-                if error.errno != errno.EBUSY:
+                if not _leaves_mounted(error):
                     return
-                await self._pause()
+                patience -= isinstance(error, HostError)
+                if patience:
+                    await self._pause()
+        if self.state.status is DeviceStatus.MOUNTED:
+            log.error("medium left mounted", device=self.row.path, medium=self._loaded().id.name, root=self.root)
         if self._condemned is not None:
             if self.state.status is DeviceStatus.LOADED:
                 with suppress(OSError):  # told where it happens, and the drive fails anyway
                     await self._unload()
             await self._fail_drive(self._condemned)
+
+
+def _leaves_mounted(error: OSError) -> bool:
+    """Whether an unmount that has failed with `error` is known to have changed nothing, and to be nobody's fault."""
+    return error.errno == errno.EBUSY or isinstance(error, HostError)
+
+
+def _tell_nobody(error: OSError) -> None:
+    return None

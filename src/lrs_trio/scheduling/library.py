@@ -213,14 +213,14 @@ class LibrarySupply:
         if self.settings.dispatch != "none":
             self._dedicated |= {offer.device: offer.dedicated for offer in made.stock.drives}
         now = trio.current_time()
-        for name, medium in made.exchanges.items():
+        for name, (medium, failed) in made.exchanges.items():
             drive = self._around.devices.get(name)
             is_elsewhere = medium is not None and medium.id in self._found_since
             if not isinstance(drive, DriveTask) or is_elsewhere:
                 continue
             # It may have failed, or begun anew, since this was decided.
             if drive.state.idle and drive.state.free_slots(now) > 0:
-                drive.exchange(medium)
+                drive.exchange(medium, failed)
                 self._drive_offers.touch(name)
         self._favour(made.out_of_turn)
 

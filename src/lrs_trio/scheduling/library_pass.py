@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Container, Hashable, Iterable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
+from typing import NamedTuple
 
 import trio
 
 from lrs_trio.devices.drive import DriveTask
 from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.devices.volume import Volume
-from lrs_trio.errors import LrsError, describe
+from lrs_trio.errors import HostError, LibraryUnreachableError, LrsError, describe
 from lrs_trio.model import Family, Medium, RequestKind, ResourceId
 from lrs_trio.scheduling.compatibility import technology
 from lrs_trio.scheduling.dispatch import dedicate
@@ -24,7 +26,7 @@ from lrs_trio.scheduling.piles import class_of
 from lrs_trio.scheduling.placement import Never, Outcome, Placed, VolumeOffer, Waits, is_readable
 from lrs_trio.scheduling.queue import Demand, Line, RequestQueue
 from lrs_trio.scheduling.ranked import Rank
-from lrs_trio.scheduling.requests import PlaceableRequest
+from lrs_trio.scheduling.requests import PlaceableRequest, RequestState
 from lrs_trio.scheduling.supply import Surroundings
 from lrs_trio.settings import TapeSettings
 from lrs_trio.wire.messages import ReadAllocation, WriteAllocation, WriteMedium
@@ -39,6 +41,13 @@ MOST_IN_VAIN = 16
 _BOTH_KINDS = frozenset({RequestKind.READ, RequestKind.WRITE})
 
 _UNSETTLED = frozenset({DeviceStatus.WAITING, DeviceStatus.ADOPTING})
+
+
+class PlannedExchange(NamedTuple):
+    """`medium` is to be brought to a drive, or none is to be there; `failed` is told if that does not work."""
+
+    medium: Medium | None
+    failed: Callable[[OSError], None]
 
 
 @dataclass(slots=True)
@@ -56,8 +65,8 @@ class LibraryPass:
     """The media that drives have found inside meanwhile: they are not on the shelf any more."""
     out_of_turn: dict[RequestKind, None] = field(default_factory=dict)
     """The kinds of requests that wait for more drives than are there for them, in the order of the queue."""
-    exchanges: dict[ResourceId, Medium | None] = field(default_factory=dict)
-    """By drive: the medium that is to be brought there before anybody is promised it, or that none is to be there."""
+    exchanges: dict[ResourceId, PlannedExchange] = field(default_factory=dict)
+    """By drive: what is to be done there before anybody is promised it."""
     _line: Line | None = None
     _closed: dict[Line, None] = field(default_factory=dict)
     _in_vain: dict[Line, int] = field(default_factory=dict)
@@ -200,7 +209,9 @@ class LibraryPass:
                 return self.decide(request)
             outcome = all_at_once(outcome)
         if isinstance(outcome, Waits):
-            self.exchanges |= dict.fromkeys(outcome.unload) | dict(outcome.fetch)
+            failed = partial(_not_exchanged, request)
+            wanted = dict.fromkeys(outcome.unload) | dict(outcome.fetch)
+            self.exchanges |= {drive: PlannedExchange(medium, failed) for drive, medium in wanted.items()}
         return outcome
 
     def _place(self, request: PlaceableRequest) -> Outcome:
@@ -248,6 +259,16 @@ class LibraryPass:
         if never.error.errno != errno.ENODEV or not failures:
             return never
         return Never(LrsError(errno.EIO, f"{never.error.strerror}; failed so far: {', '.join(failures)}"))
+
+
+def _not_exchanged(request: PlaceableRequest, error: OSError) -> None:
+    """Media could not be moved for `request`, which is promised nothing yet: let it fare as if it were.
+
+    Where the library could not be reached, or the host could not even begin, no other drive would do better, and with
+    nobody to blame the next pass would have it tried again for ever. Whatever else fails is seen by that pass.
+    """
+    if request.state is RequestState.QUEUED and isinstance(error, LibraryUnreachableError | HostError):
+        request.refuse(error)
 
 
 def drive_offer(

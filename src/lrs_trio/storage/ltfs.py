@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
@@ -18,8 +18,9 @@ from lrs_trio.command_line import split_command
 from lrs_trio.errors import HostError, LabelError, LrsError, OperationError, describe
 from lrs_trio.model import LABEL_LENGTH, Medium, Space
 from lrs_trio.settings import LtfsSettings
-from lrs_trio.storage.command import Finished, run_command
+from lrs_trio.storage.command import Finished, Lifeline, run_command
 from lrs_trio.storage.mount_table import MountEntry, find
+from lrs_trio.storage.protocols import Filesystem
 from lrs_trio.storage.space import FullThreshold, measured_space, with_full_threshold
 
 log = structlog.get_logger()
@@ -36,6 +37,9 @@ UNKNOWN_LABELS: Final = frozenset({"", "NULL"})
 _MOUNT_POINT_MODE: Final = 0o750
 _CAPACITY = re.compile(r"LTFS\d+I Volume capacity is (\d{1,9}) GB", re.IGNORECASE)
 _GIB: Final = 2**30
+
+_LOOK_AGAIN_S: Final = 1.0
+"""How often to look whether a predecessor's command has ended. Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +89,12 @@ class LtfsFilesystem:
     async def adopt(self) -> str | None:
         """The root, if something is mounted from this drive already, wherever that is; ``None`` if not.
 
+        Commands that a daemon which was killed has left running here are waited for.
+
         Raises:
             LrsError: EMEDIUMTYPE, it is mounted but not by FUSE.
         """
-        entry = await self._mounted()
+        entry = await self._settled()
         self._root = None if entry is None else entry.mount_point
         return self._root
 
@@ -117,7 +123,7 @@ class LtfsFilesystem:
         """
         path, mount_point = self._opened, self._mount_point
         await self._make_mount_point(mount_point)
-        done = await _run("mount", self._settings.mount, path, mount_point)
+        done = await self._work(self._mounting, "mount", self._settings.mount, path, mount_point)
         if not done.ok:
             raise OperationError(errno.EIO, f"{medium.id} cannot be mounted: {done}", {"mount": done.how})
         entry = await self._mounted()
@@ -130,7 +136,7 @@ class LtfsFilesystem:
                 {"mount": f"{done.how}, but nothing is mounted from {self.volume}"},
             )
         self._root = entry.mount_point
-        await self._check_label(medium)
+        await check_label(self, medium, path, self._root)
         return self._root
 
     async def unmount(self) -> None:
@@ -141,7 +147,7 @@ class LtfsFilesystem:
             OperationError: it did not work.
         """
         path, root = self._opened, self._root or self._mount_point
-        done = await _run("umount", self._settings.unmount, path, root)
+        done = await self._work(self._changing, "umount", self._settings.unmount, path, root)
         entry = await self._mounted()
         if entry is None:
             if not done.ok:
@@ -169,7 +175,9 @@ class LtfsFilesystem:
             if told := _CAPACITY.search(line):
                 capacity = int(told[1]) * _GIB
 
-        done = await _run("format", self._settings.format, self._opened, medium.id.name, on_line=look_for_capacity)
+        done = await self._work(
+            self._changing, "format", self._settings.format, self._opened, medium.id.name, on_line=look_for_capacity
+        )
         if not done.ok:
             raise OperationError(errno.EIO, f"{medium.id} cannot be formatted: {done}", {"format": done.how})
         if capacity is None:
@@ -211,6 +219,62 @@ class LtfsFilesystem:
     def _mount_point(self) -> str:
         return self._mount_prefix + os.path.basename(self._opened)
 
+    @property
+    def _mounting(self) -> Lifeline:
+        """Of the commands that mount. The LTFS servers that they leave behind have it too."""
+        return Lifeline(f"{self._mount_point}.mount.lock")
+
+    @property
+    def _changing(self) -> Lifeline:
+        """Of the commands that unmount or format, which leave nothing behind."""
+        return Lifeline(f"{self._mount_point}.lock")
+
+    async def _settled(self) -> MountEntry | None:
+        """What is mounted from this drive, once nothing that was started before can change that or uses the drive.
+
+        A server whose filesystem is unmounted has not ended before its index is written.
+        """
+        told = False
+        while True:
+            # Asked before the table is read: the table shows what came of those that have ended.
+            changing = await self._is_held(self._changing)
+            mounting = await self._is_held(self._mounting)
+            entry = await self._mounted()
+            if not changing and (entry is not None or not mounting):
+                return entry
+            if not told:
+                log.warning(
+                    "commands of a daemon that has ended still work on the drive: waiting for them",
+                    drive=self._opened,
+                    see=f"fuser -v {(self._changing if changing else self._mounting).path}",
+                )
+                told = True
+            await trio.sleep(_LOOK_AGAIN_S)
+
+    async def _is_held(self, lifeline: Lifeline) -> bool:
+        # To give up on it is harmless: it only looks.
+        return await trio.to_thread.run_sync(lifeline.is_held, abandon_on_cancel=True, limiter=self._host_calls)
+
+    async def _work(
+        self,
+        lifeline: Lifeline,
+        key: str,
+        template: str,
+        *arguments: str,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Finished:
+        """As `_run`, and the next daemon will know of the command by `lifeline` if this one is killed."""
+        try:
+            descriptor = await trio.to_thread.run_sync(lifeline.take, limiter=self._host_calls)
+        except OSError as error:
+            # No reason to do without the drive: it matters only after a daemon was killed.
+            log.warning("the next daemon would not know of this command", command=key, error=describe(error))
+            return await _run(key, template, *arguments, on_line=on_line)
+        try:
+            return await _run(key, template, *arguments, on_line=on_line, pass_fds=[descriptor])
+        finally:
+            os.close(descriptor)
+
     async def _make_mount_point(self, mount_point: str) -> None:
         def make() -> None:
             try:
@@ -234,20 +298,6 @@ class LtfsFilesystem:
             self._system.mount_table.read_bytes, abandon_on_cancel=True, limiter=self._host_calls
         )
         return find(os.fsdecode(table), self.volume)
-
-    async def _check_label(self, medium: Medium) -> None:
-        expected = medium.fs_label
-        if expected in UNKNOWN_LABELS:
-            return
-        found = await self.read_label() or ""
-        # The DSS keeps the beginning of a label only.
-        if expected not in (found, found[:LABEL_LENGTH]):
-            raise LabelError(
-                errno.EINVAL,
-                f"{medium.id} should be in {self._opened} and have the label {expected!r}, but {self._root} has"
-                f" {found!r}; find out which cartridge it is",
-                {"label mismatch": f"found: {found}, expected: {expected}"},
-            )
 
     async def _ask(self, key: str, failure: str, call: Callable[[str], T]) -> T:
         """The result of `call` on the root, which may take minutes.
@@ -274,6 +324,29 @@ class LtfsFilesystem:
         self._system.setxattr(root, SYNC_ATTRIBUTE, SYNC_NOW)
 
 
+async def check_label(filesystem: Filesystem, medium: Medium, drive: str, root: str) -> None:
+    """See that what `filesystem` has mounted at `root` from `drive` bears the label that the DSS has for `medium`.
+
+    Any will do if nobody has recorded one.
+
+    Raises:
+        LabelError: EINVAL, it bears another one.
+        OperationError: it cannot be read.
+    """
+    expected = medium.fs_label
+    if expected in UNKNOWN_LABELS:
+        return
+    found = await filesystem.read_label() or ""
+    # The DSS keeps the beginning of a label only.
+    if expected not in (found, found[:LABEL_LENGTH]):
+        raise LabelError(
+            errno.EINVAL,
+            f"{medium.id} should be in {drive} and have the label {expected!r}, but {root} has {found!r}; find out"
+            " which cartridge it is",
+            {"label mismatch": f"found: {found}, expected: {expected}"},
+        )
+
+
 async def release_drive(path: str, settings: LtfsSettings) -> None:
     """Take the reservation off the drive at `path` that a host which died has left on it.
 
@@ -285,7 +358,13 @@ async def release_drive(path: str, settings: LtfsSettings) -> None:
         raise OperationError(errno.EIO, f"{path} cannot be released: {done}", {"release": done.how})
 
 
-async def _run(key: str, template: str, *arguments: str, on_line: Callable[[str], None] | None = None) -> Finished:
+async def _run(
+    key: str,
+    template: str,
+    *arguments: str,
+    on_line: Callable[[str], None] | None = None,
+    pass_fds: Sequence[int] = (),
+) -> Finished:
     """Run the command of the settings that the log knows as `key`, however it ends.
 
     Raises:
@@ -294,7 +373,7 @@ async def _run(key: str, template: str, *arguments: str, on_line: Callable[[str]
     """
     argv = split_command(template, *arguments)
     try:
-        return await run_command(argv, on_line=on_line)
+        return await run_command(argv, on_line=on_line, pass_fds=pass_fds)
     except OSError as error:
         reason = f"cannot start {argv[0]}: {os.strerror(error.errno or errno.EIO)}"
         raise HostError(
