@@ -110,9 +110,13 @@ class Door:
         """A connected peer; on a `slow` stream the server's sending waits for the peer's receiving."""
         pair = trio.testing.lockstep_stream_pair if slow else trio.testing.memory_stream_pair
         ours, theirs = pair()
-        self._serial += 1
-        self._nursery.start_soon(self._serve, theirs, self._serial, uid)
+        self.accept(theirs, uid=uid)
         return Peer(ours)
+
+    def accept(self, stream: trio.abc.Stream, *, uid: int = DAEMON_UID) -> None:
+        """Serve whoever is at the other end of `stream`."""
+        self._serial += 1
+        self._nursery.start_soon(self._serve, stream, self._serial, uid)
 
     async def _serve(self, stream: trio.abc.Stream, serial: int, uid: int) -> None:
         await self.server.serve(stream, serial, PeerCredentials(1000 + serial, uid, GROUP))

@@ -988,6 +988,23 @@ async def test_a_forced_end_answers_a_format_that_is_under_way(autojump_clock: M
     assert [(r.request_id, r.body) for r in client.responses] == [(4, refused(RequestKind.FORMAT))]
 
 
+async def test_nothing_is_promised_to_a_client_that_is_on_its_way_out(autojump_clock: MockClock) -> None:
+    async with house_of(A, settings=family_settings(max_concurrent_io=1)) as house:
+        holder, leaving, other = house.connect(), house.connect(), house.connect()
+        holder.write(1)
+        await holder.granted()
+        leaving.write(1, id=2)
+        leaving.write(1, id=3)
+        other.write(1, id=4)
+        await house.settle()
+        # The first of its requests is withdrawn, and the second would be next.
+        next(leaving.client.withdrawals())
+        holder.leave()
+        await other.granted()
+        assert leaving.responses == []
+        assert leaving.client.waiting == set()
+
+
 @pytest.mark.note("11")
 async def test_a_forced_end_answers_what_was_handed_over_and_not_taken_in(autojump_clock: MockClock) -> None:
     async with house_of(A, keep_clients=True) as house:

@@ -167,6 +167,7 @@ async def test_who_never_reads_is_closed_in_time_and_nobody_else_notices(autojum
             granted = await other.receive()
             assert isinstance(granted.body, WriteGranted)
             assert trio.current_time() == pytest.approx(begun + 30)
+            await house.settle()
         closed = [event.time for event in house.site.seen if event.kind is EventKind.CONNECTION_CLOSED]
         assert closed == [pytest.approx(begun + 30)]
         await still_served(other)
@@ -427,6 +428,30 @@ async def test_a_release_completes_though_it_was_not_read_when_its_client_had_go
         await trio.sleep(100)
         assert house.site.medium(A).stats.logc_spc_used == 10
         assert not door.server._connections
+
+
+async def test_who_hears_nothing_any_more_is_promised_nothing_and_can_still_release(autojump_clock: MockClock) -> None:
+    settings = family_settings(max_concurrent_io=1)
+    async with house_of(A, settings=settings) as house, door_of(house) as door:
+        ours, theirs = trio.socket.socketpair()
+        door.accept(trio.SocketStream(theirs))
+        deaf = Peer(trio.SocketStream(ours))
+        await deaf.send((1, write(10)))
+        await deaf.receive()
+        await deaf.send((2, write(10)))
+        await house.settle()
+        assert len(house.family.queue) == 1
+        ours.shutdown(trio.socket.SHUT_RD)
+        await deaf.send((3, Ping()))
+        await house.settle()
+        assert len(house.family.queue) == 0
+        await deaf.send((4, write(10)), (5, release(back(A, 10))))
+        await trio.sleep(100)
+        assert house.site.medium(A).stats.logc_spc_used == 10
+        assert (len(door.server), house.family.devices[device_id(A)].state.idle) == (1, True)
+        await deaf.leave()
+        await house.settle()
+        assert len(door.server) == 0
 
 
 async def test_a_client_that_goes_with_thousands_of_requests_leaves_others_their_turns(

@@ -80,13 +80,16 @@ class Client:
         self.rights = rights
         self.waiting = OrderedSet[Withdrawable]()
         self.holdings = Holdings()
+        self.is_gone = False
+        """Whether nobody will hear any more of what it has asked for."""
         self._text = f"client {serial} (pid {pid}, uid {uid})"
 
     def __str__(self) -> str:
         return self._text
 
     def withdrawals(self) -> Iterator[None]:
-        """The connection ends: withdraw what is pending, a request with each step."""
+        """Nobody hears of what is asked for any more: withdraw what is pending, a request with each step."""
+        self.is_gone = True
         for request in tuple(self.waiting):
             if request in self.waiting:
                 request.withdraw()

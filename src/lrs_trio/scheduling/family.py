@@ -385,6 +385,10 @@ class FamilyScheduler:
 
     def _settle(self, request: PlaceableRequest, made: Pass) -> None:
         """Let one request take, claim or be refused."""
+        if request.client.is_gone:
+            # Its turn to be withdrawn has not come yet: nothing is fetched for it any more.
+            request.withdraw()
+            return
         looks = self._undecided.pop(request, None)
         outcome = made.decide(request)
         if isinstance(outcome, Never):

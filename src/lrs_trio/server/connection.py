@@ -93,9 +93,7 @@ class Connection:
             async with self._stream, trio.open_nursery() as self._tasks:
                 try:
                     await self._serve(self._tasks)
-                    pace = Pace(WITHDRAWN_PER_STEP)
-                    for _ in self.client.withdrawals():
-                        await pace.step()
+                    await self._withdraw()
                 finally:
                     self.client.leave()
                     self._outbox.close()
@@ -203,6 +201,17 @@ class Connection:
 
     async def _send_slowly(self, frames: memoryview) -> None:
         """Send `frames`, and what is ready then, for as long as the client reads at all."""
+        await self._send_all(frames)
+        if not self._is_read:
+            # What it had sent before it went can still be read, and its releases end. The rest is for nobody.
+            await self._withdraw()
+
+    async def _withdraw(self) -> None:
+        pace = Pace(WITHDRAWN_PER_STEP)
+        for _ in self.client.withdrawals():
+            await pace.step()
+
+    async def _send_all(self, frames: memoryview) -> None:
         try:
             while frames:
                 for start in range(0, len(frames), CHUNK):
@@ -210,7 +219,6 @@ class Connection:
                         await self._stream.send_all(frames[start : start + CHUNK])
                 frames = memoryview(self._outbox.take())
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            # What it had sent before it went can still be read, and ends.
             self._lose()
         except trio.TooSlowError:
             log.warning(
