@@ -24,7 +24,7 @@ from lrs_trio.dss.home import DaemonHome
 from lrs_trio.dss.inventory import Additions, read_inventory
 from lrs_trio.dss.operations import DeleteLocks, Dss, ReadLocks
 from lrs_trio.dss.recovery import sort_locks
-from lrs_trio.errors import DssUnavailableError, describe
+from lrs_trio.errors import DssUnavailableError, LrsError, describe
 from lrs_trio.events import EventKind, Events
 from lrs_trio.logs import configure_logging
 from lrs_trio.machine import Machine, ThisMachine
@@ -257,7 +257,11 @@ class Daemon:
         """
         while True:
             await home.wait_lost()
-            await dss.execute(ReadLocks(self._owner.host))
+            try:
+                await dss.execute(ReadLocks(self._owner.host))
+            except LrsError as error:
+                # It is back; who needs what it refuses is told so.
+                log.warning("the dss is back and refuses to tell its locks", error=describe(error))
 
     # Signals and the drain.
 

@@ -1,7 +1,8 @@
-"""A daemon that does not get as far as to serve anybody ends all the same when it is asked to."""
+"""A daemon whose database is away, or back and not as it should be, ends when it is asked to, and no sooner."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -13,8 +14,9 @@ import trio
 
 from benchmarks.harness import ANSWER_S
 from lrs_trio.daemon import EXIT_DRAINED, EXIT_FORCED, Daemon
-from lrs_trio.dss.operations import Operation, Outcome
-from lrs_trio.errors import DssUnavailableError
+from lrs_trio.dss.home import DaemonHome
+from lrs_trio.dss.operations import Operation, Outcome, ReadLocks
+from lrs_trio.errors import DssUnavailableError, LrsError
 from lrs_trio.machine import ThisMachine
 from lrs_trio.model import LockOwner
 from lrs_trio.settings import DssSettings, Settings
@@ -37,16 +39,33 @@ class AwayHome:
         await trio.sleep_forever()
 
 
-class Signalled(ThisMachine):
-    """One whose database is away after so many answers, and that is told to end after a moment."""
+class RefusingHome:
+    """A database that has been away for a moment, and then refuses to tell its locks."""
 
-    def __init__(self, answers: int = 0) -> None:
+    def __init__(self) -> None:
+        self._is_back = False
+
+    async def commit(self, batch: Sequence[Operation[Any]]) -> list[Outcome]:
+        await trio.lowlevel.checkpoint()
+        refusal = LrsError(errno.EACCES, "permission denied for table lock")
+        return [refusal if self._is_back and isinstance(operation, ReadLocks) else () for operation in batch]
+
+    async def wait_lost(self) -> None:
+        if self._is_back:
+            await trio.sleep_forever()
+        self._is_back = True
+
+
+class Signalled(ThisMachine):
+    """One with this database, that is told to end after a moment."""
+
+    def __init__(self, home: DaemonHome) -> None:
         super().__init__()
-        self._answers = answers
+        self._home = home
 
     @asynccontextmanager
-    async def open_home(self, settings: DssSettings, owner: LockOwner) -> AsyncIterator[AwayHome]:
-        yield AwayHome(self._answers)
+    async def open_home(self, settings: DssSettings, owner: LockOwner) -> AsyncIterator[DaemonHome]:
+        yield self._home
 
     @contextmanager
     def signals(self) -> Iterator[AsyncIterator[int]]:
@@ -64,13 +83,20 @@ async def test_a_database_that_is_away_does_not_keep_it(tmp_path: Path, traced: 
     events = {"trace": str(tmp_path / "trace")} if traced else {}
     settings = Settings.model_validate({"server": {"socket": str(tmp_path / "lrs")}, "events": events})
     with trio.fail_after(ANSWER_S):
-        assert await Daemon(settings, Signalled()).run() == EXIT_DRAINED
+        assert await Daemon(settings, Signalled(AwayHome(answers=0))).run() == EXIT_DRAINED
 
 
 @pytest.mark.note("11")
 async def test_a_database_that_goes_away_during_the_start_keeps_it_for_no_longer_than_a_drain(tmp_path: Path) -> None:
     given = {"server": {"socket": str(tmp_path / "lrs")}, "drain": {"deadline_s": 0.5}}
-    daemon = Daemon(Settings.model_validate(given), Signalled(answers=1))
+    daemon = Daemon(Settings.model_validate(given), Signalled(AwayHome(answers=1)))
     with trio.fail_after(ANSWER_S):
         assert await daemon.run() == EXIT_FORCED
     assert not daemon.started
+
+
+async def test_a_database_that_is_back_and_refuses_what_the_daemon_asks_first_does_not_end_it(tmp_path: Path) -> None:
+    daemon = Daemon(Settings.model_validate({"server": {"socket": str(tmp_path / "lrs")}}), Signalled(RefusingHome()))
+    with trio.fail_after(ANSWER_S):
+        assert await daemon.run() == EXIT_DRAINED
+    assert daemon.started
