@@ -319,6 +319,24 @@ async def test_what_a_lock_blocks_waits_while_others_go_on(
     assert not group.blockades
 
 
+async def test_what_was_blocked_does_not_undo_what_has_overtaken_it(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
+    def found(name: str, free: int) -> MediumUpdate:
+        return MediumUpdate(medium_id(name), add_objects=1, phys_spc_used=100 - free, phys_spc_free=free)
+
+    older = UpdateMedia((found("a", 90), found("b", 50)))
+    fake.holders[older] = held("a")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(group.execute, older)
+        await trio.sleep(COMMIT_S / 2)
+        await group.execute(UpdateMedia((found("b", 20),)))
+        fake.holders.clear()
+    last = fake.batches[-1]
+    # What counts is still counted, and what is known of the other medium is still news.
+    assert last == [UpdateMedia((found("a", 90), MediumUpdate(medium_id("b"), add_objects=1)))]
+
+
 async def test_attempts_at_what_is_blocked_grow_apart_up_to_the_longest_wait(
     group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
 ) -> None:

@@ -360,8 +360,8 @@ MUTATIONS: Final = (
     # The DSS.
     Mutation(
         "dss/group_commit.py",
-        "                self.operations += 1\n                del self._waiters[waiter]",
-        "                self.operations += 1",
+        "                self._overtake(waiter)\n                del self._waiters[waiter]",
+        "                self._overtake(waiter)",
         "an operation that is answered is committed again",
     ),
     Mutation(

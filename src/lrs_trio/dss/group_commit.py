@@ -19,7 +19,7 @@ import structlog
 import trio
 
 from lrs_trio.dss.home import Home
-from lrs_trio.dss.operations import Blocked, Operation, Outcome
+from lrs_trio.dss.operations import Blocked, Operation, Outcome, UpdateMedia
 from lrs_trio.errors import CommitInDoubtError, DssUnavailableError, LrsError
 from lrs_trio.model import Lock
 
@@ -105,6 +105,8 @@ class GroupCommit:
         self._unavailable_since: float | None = None
         self._unavailable_why = ""
         self._failures = 0
+        self._blocked = False
+        """Whether anything has waited for a lock of somebody else since there was nothing to do."""
         self.transactions = 0
         """Batches committed."""
         self.operations = 0
@@ -204,6 +206,7 @@ class GroupCommit:
                 if batch:
                     await self._commit(batch)
                 else:
+                    self._blocked = self._blocked and bool(self._waiters)
                     self._look = trio.Event()
                     with trio.move_on_at(self._next_attempt()):
                         await self._look.wait()
@@ -257,11 +260,23 @@ class GroupCommit:
         self.largest_seen = max(self.largest_seen, len(batch))
         for waiter, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Blocked):
+                self._blocked = True
                 self._block(waiter, outcome.holder)
             else:
                 self.operations += 1
+                self._overtake(waiter)
                 del self._waiters[waiter]
                 waiter.answer(outcome)
+
+    def _overtake(self, done: _Waiter) -> None:
+        """What is blocked and came before `done` must not undo it when it is done at last."""
+        if not self._blocked or not isinstance(done.operation, UpdateMedia):
+            return
+        for waiter in self._waiters:
+            if waiter is done:
+                return
+            if waiter.blocked_by is not None and isinstance(waiter.operation, UpdateMedia):
+                waiter.operation = waiter.operation.overtaken_by(done.operation)
 
     def _block(self, waiter: _Waiter, holder: Lock) -> None:
         """Keep a waiter in the queue until somebody else's lock may have gone."""

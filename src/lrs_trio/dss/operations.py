@@ -9,7 +9,7 @@ databases: nothing above this floor writes SQL, and a batch is the unit that is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from lrs_trio.errors import LrsError
@@ -42,7 +42,10 @@ Outcome: TypeAlias = object
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """The outcome of an operation that has to wait for a lock that somebody else holds: nothing of it was done."""
+    """The outcome of an operation that has to wait for a lock that somebody else holds: nothing of it was done.
+
+    Where somebody's open transaction keeps a row, `holder` says so of its owner, whose pid is the server's process.
+    """
 
     holder: Lock
 
@@ -97,7 +100,7 @@ class ReadNamedMedia(Operation["tuple[MediumRow | LrsError | None, ...]"]):
 
 @dataclass(frozen=True, slots=True)
 class ReadChangedMedia(Operation["tuple[MediumRow, ...]"]):
-    """Those of `media` that may have changed since this home last answered with them, in the order of their id.
+    """Those of `media` that may have changed since this home last answered so with them, in the order of their id.
 
     A medium whose lock `owner` does not hold counts as changed; one that is gone is left out. Cheap
     where nobody else has changed anything.
@@ -188,6 +191,16 @@ class UpdateMedia(Operation["tuple[Medium | None, ...]"]):
     """Apply all `updates`, or none. The result is each medium as it is now, ``None`` where it is gone."""
 
     updates: tuple[MediumUpdate, ...]
+
+    def overtaken_by(self, later: UpdateMedia) -> UpdateMedia:
+        """What is left to be done if `later` was done first: the space that was found on its media is old news now."""
+        found = {update.id for update in later.updates if update.phys_spc_free is not None}
+        return UpdateMedia(
+            tuple(
+                replace(update, phys_spc_used=None, phys_spc_free=None) if update.id in found else update
+                for update in self.updates
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
