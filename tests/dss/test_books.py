@@ -180,5 +180,13 @@ def test_stats_that_are_no_object_of_figures_are_an_error(text: str) -> None:
         stats_from_json(text, medium_id())
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000 + "]" * 100_000, f"[{'1' * 5000}]"], ids=["deep", "long"])
+def test_strings_that_cannot_be_read_are_an_error_that_names_the_medium(text: str) -> None:
+    """A database takes them."""
+    with pytest.raises(LrsError, match=r"medium dir:legacy:/srv/a: its tags or groupings .* malformed") as malformed:
+        strings_from_json(text, medium_id())
+    assert malformed.value.errno == errno.EINVAL
+
+
 def test_an_entry_that_is_no_string_reads_as_an_empty_one() -> None:
-    assert strings_from_json('["a", 1, null, "é"]') == ("a", "", "", "é")
+    assert strings_from_json('["a", 1, null, "é"]', medium_id()) == ("a", "", "", "é")

@@ -613,6 +613,18 @@ async def test_a_change_is_news_for_each_that_is_asked_for_later(dss: Dss, dss_s
     assert not (await changed(dss, a, b))[b].medium.put
 
 
+@pytest.mark.parametrize("read", [ReadMedia(), ReadMedium(medium_id()), ReadNamedMedia((medium_id(),))])
+async def test_a_change_that_another_reader_sees_first_is_still_news(
+    dss: Dss, dss_settings: DssSettings, read: Operation[Any]
+) -> None:
+    """The catalogue reads the same media, and tells nobody of them."""
+    (a,) = await held(dss, "/srv/a")
+    await change_beside(dss_settings, UpdateMedia((MediumUpdate(a, put=False),)))
+    await dss.execute(read)
+    assert not (await changed(dss, a))[a].medium.put
+    assert await changed(dss, a) == {}
+
+
 async def test_what_was_changed_here_is_no_news(dss: Dss) -> None:
     a, b = await held(dss, "/srv/a", "/srv/b")
     await update(dss, MediumUpdate(a, add_objects=1, add_logical=10, tags=("t",)))

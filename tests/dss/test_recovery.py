@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrs_trio.dss.processes import process_start_time
+from lrs_trio.dss.processes import life_of_this_machine, process_start_time
 from lrs_trio.dss.recovery import LocksFound, Standing, sort_locks, standing_of
 from lrs_trio.model import Lock, LockOwner, LockType
 
@@ -113,6 +115,25 @@ def test_a_process_that_has_ended_is_gone_even_before_its_parent_looks() -> None
     assert process_start_time(child.pid) is None
     child.communicate()
     assert process_start_time(child.pid) is None
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, PermissionError], ids=["hidepid=2", "hidepid=1"])
+def test_a_process_that_is_hidden_has_always_been_there(monkeypatch: pytest.MonkeyPatch, error: type[OSError]) -> None:
+    def refuse(path: Path, *_: object) -> str:
+        raise error(path)
+
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert process_start_time(os.getppid()) == -math.inf
+    assert process_start_time(dead.pid) is None
+
+
+def test_all_processes_whose_pids_can_be_compared_know_it() -> None:
+    program = "from lrs_trio.dss.processes import life_of_this_machine as life; print(life())"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == life_of_this_machine()
+    assert len(life_of_this_machine()) == 8
 
 
 @pytest.mark.parametrize("pid", [0, -1, 2**31, 2**63])

@@ -20,7 +20,9 @@ from lrs_trio.dss.migrations import Migration, bundled_migrations
 from lrs_trio.dss.operations import (
     AppendLog,
     DeleteLocks,
+    MediumRow,
     MediumUpdate,
+    ReadDevices,
     ReadLocks,
     ReadMedia,
     ReadMedium,
@@ -33,9 +35,9 @@ from lrs_trio.dss.operations import (
 )
 from lrs_trio.dss.sqlite import SqliteHome
 from lrs_trio.errors import DssUnavailableError, LrsError
-from lrs_trio.model import LockType
+from lrs_trio.model import Family, LockType
 
-from .samples import COMMAND, DAEMON, ELSEWHERE, device_id, directory, log_entry, medium_id
+from .samples import COMMAND, DAEMON, ELSEWHERE, HOST, device_id, directory, log_entry, medium_id
 
 
 @pytest.fixture
@@ -306,6 +308,21 @@ def test_a_damaged_file_is_no_unavailability(path: Path) -> None:
 # Rows
 
 
+def test_tags_that_cannot_be_read_refuse_the_update_and_name_the_medium(home: SqliteHome, raw: apsw.Connection) -> None:
+    home.commit([directory("/srv/a"), directory("/srv/b")])
+    raw.execute("UPDATE media SET tags = ? WHERE id = '/srv/a'", (f"[{'1' * 5000}]",))
+
+    refused, done = home.commit(
+        [UpdateMedia((MediumUpdate(medium_id(path), add_objects=1),)) for path in ("/srv/a", "/srv/b")]
+    )
+
+    assert isinstance(refused, LrsError)
+    assert refused.errno == errno.EINVAL
+    assert "medium dir:legacy:/srv/a: its tags or groupings" in str(refused)
+    assert isinstance(done, tuple)
+    assert [row.medium.id for row in home.execute(ReadMedia())] == [medium_id("/srv/b")]
+
+
 def test_malformed_stats_refuse_the_update_and_name_the_medium(home: SqliteHome, raw: apsw.Connection) -> None:
     home.commit([directory("/srv/a"), directory("/srv/b")])
     raw.execute("PRAGMA ignore_check_constraints = ON")
@@ -336,6 +353,23 @@ def test_text_that_no_database_holds_is_refused(home: SqliteHome) -> None:
     with pytest.raises(LrsError) as refused:
         home.execute(directory("/srv/\udcff"))
     assert refused.value.errno == errno.EINVAL
+
+
+def test_a_row_that_is_no_text_refuses_the_reading_and_ends_nothing(home: SqliteHome, raw: apsw.Connection) -> None:
+    home.execute(directory("/srv/a"))
+    raw.execute("UPDATE device SET path = CAST(x'2f737276ff' AS TEXT)")
+    refused, found = home.commit([ReadDevices(Family.DIR, HOST), ReadMedium(medium_id("/srv/a"))])
+    assert isinstance(refused, LrsError)
+    assert isinstance(found, MediumRow)
+
+
+def test_a_text_that_is_too_long_for_the_database_is_refused(home: SqliteHome, raw: apsw.Connection) -> None:
+    home.execute(directory("/srv/a"))
+    home._db.limit(apsw.SQLITE_LIMIT_LENGTH, 10_000)
+    longest = MediumUpdate(medium_id("/srv/a"), tags=("x" * 20_000,))
+    refused, added = home.commit([UpdateMedia((longest,)), add_one()])
+    assert isinstance(refused, LrsError)
+    assert not isinstance(added, LrsError)
 
 
 @pytest.mark.parametrize("milliseconds", [0, 1, 123, 500, 999])

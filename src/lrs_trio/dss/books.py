@@ -121,15 +121,26 @@ def _parsed(text: str) -> object:
     return json.loads(text)
 
 
-def _malformed(medium: ResourceId, why: str) -> LrsError:
+def _malformed(medium: ResourceId, why: str, what: str = "stats") -> LrsError:
     return LrsError(
-        errno.EINVAL, f"medium {medium}: its stats in the DSS are malformed ({why}); repair the row of this medium"
+        errno.EINVAL, f"medium {medium}: its {what} in the DSS are malformed ({why}); repair the row of this medium"
     )
 
 
+def strings_from_json(text: str, medium: ResourceId) -> tuple[str, ...]:
+    """The strings of the JSON array `text` of `medium`'s row; an entry that is no string reads as an empty one.
+
+    Raises:
+        LrsError: EINVAL, a database holds what Python does not read: a depth, or a number of digits, without end.
+    """
+    try:
+        return _strings(text)
+    except (ValueError, RecursionError) as error:
+        raise _malformed(medium, str(error), "tags or groupings") from error
+
+
 @lru_cache(1024)
-def strings_from_json(text: str) -> tuple[str, ...]:
-    """The strings of a JSON array; an entry that is no string reads as an empty one."""
+def _strings(text: str) -> tuple[str, ...]:
     return tuple(entry if isinstance(entry, str) else "" for entry in json.loads(text))
 
 

@@ -49,6 +49,9 @@ BUSY_TIMEOUT_S: Final = 5.0
 _LOOK_AGAIN_S: Final = 0.002
 """How often to look whether the other process still writes; nobody looks while nobody else does."""
 
+_NOT_ACCEPTED: Final = (apsw.ConstraintError, apsw.TooBigError, UnicodeError)
+"""What a single operation says, or asks for, cannot be written or read."""
+
 _NOT_NOW: Final = (
     apsw.BusyError,
     apsw.LockedError,
@@ -199,7 +202,7 @@ class SqliteHome:
         """
         try:
             return update_media_together(self._db, operations)
-        except (apsw.ConstraintError, UnicodeEncodeError):
+        except _NOT_ACCEPTED:
             return None
 
     def _attempt(self, operation: Operation[Any]) -> Outcome:
@@ -228,7 +231,7 @@ class SqliteHome:
             return handler(self._db, operation)
         except LrsError as error:
             return error
-        except (apsw.ConstraintError, UnicodeEncodeError) as error:
+        except _NOT_ACCEPTED as error:
             return not_accepted(self._path, operation, str(error))
 
     def _roll_back(self) -> None:

@@ -49,7 +49,8 @@ def update_media_together(
     """Do `operations` in their order; the outcome of each is its media as they are then, or why nothing of it was done.
 
     Raises:
-        apsw.ConstraintError, UnicodeEncodeError: SQLite does not accept what one of them says; it is not known which.
+        apsw.ConstraintError, apsw.TooBigError, UnicodeError: SQLite does not accept what one of them says; it is not
+            known which.
     """
     wanted = dict.fromkeys(update.id for operation in operations for update in operation.updates)
     pages = _read(db, wanted)

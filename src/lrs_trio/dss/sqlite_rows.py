@@ -75,13 +75,13 @@ def device_from_row(row: Row) -> DeviceRow:
 
 
 def medium_row_from_row(row: Row) -> MediumRow:
-    """Raises `LrsError` EINVAL where the figures in the row are malformed."""
+    """Raises `LrsError` EINVAL where the JSON in the row is malformed."""
     lock = row[15:]
     return MediumRow(medium_from_row(row), None if lock[0] is None else lock_from_row(lock))
 
 
 def medium_from_row(row: Row) -> Medium:
-    """Raises `LrsError` EINVAL where the figures in the row are malformed."""
+    """Raises `LrsError` EINVAL where the JSON in the row is malformed."""
     family, name, library, fs_type, adm_status, fs_status, fs_label, address_type, model = row[:9]
     stats, tags, groupings, put, get, delete = row[9:15]
     id_ = ResourceId(Family.from_label(family), name, library)
@@ -94,8 +94,8 @@ def medium_from_row(row: Row) -> Medium:
         AddressType[address_type],
         model,
         stats_from_json(stats, id_),
-        strings_from_json(tags),
-        strings_from_json(groupings),
+        strings_from_json(tags, id_),
+        strings_from_json(groupings, id_),
         bool(put),
         bool(get),
         bool(delete),

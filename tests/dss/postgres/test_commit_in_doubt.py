@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -82,6 +82,24 @@ Cut = Callable[[Link], Awaitable[None]]
 async def dss(proxy: Proxy) -> AsyncIterator[GroupCommit]:
     async with open_dss(DssSettings(url=proxy.url), media=["/srv/a"]) as running:
         yield running
+
+
+@contextmanager
+def standby_away(client: PhobosClient) -> Iterator[None]:
+    """Every COMMIT of others is to be confirmed by a standby that there is not."""
+    client.execute("SET synchronous_commit = local")
+    client.execute("ALTER SYSTEM SET synchronous_standby_names = 'away'")
+    client.execute("SELECT pg_reload_conf()")
+    try:
+        yield
+    finally:
+        client.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        client.execute("SELECT pg_reload_conf()")
+
+
+def waiting_for_standby(client: PhobosClient) -> list[int]:
+    rows = client.execute("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+    return [row["pid"] for row in rows]
 
 
 def looked_up(lines: list[dict[str, object]]) -> list[tuple[object, object, object]]:
@@ -171,6 +189,37 @@ async def test_a_server_that_crashes_at_a_commit(
     assert looked_up([dict(line) for line in lines]) == [
         ("committed", "done", True) if done else ("aborted", "not done", False)
     ]
+
+
+@pytest.mark.parametrize("end", ["our limit", "cancel", "terminate"])
+async def test_what_no_standby_has_is_not_acknowledged_however_the_wait_for_it_ends(
+    settings: DssSettings, client: PhobosClient, end: str
+) -> None:
+    """The server says committed then, and a failover would lose it."""
+    limits = Limits(transaction=0.3 if end == "our limit" else 40.0)
+    acknowledged = 0
+
+    async def add(running: GroupCommit) -> None:
+        nonlocal acknowledged
+        await running.execute(add_one("/srv/a"))
+        acknowledged += 1
+
+    async with open_dss(settings, media=["/srv/a"], limits=limits) as running, trio.open_nursery() as nursery:
+        with standby_away(client):
+            # The server takes a moment to be told.
+            while not waiting_for_standby(client):
+                nursery.start_soon(add, running)
+                await trio.sleep(0.01)
+            before = acknowledged
+            for _ in range(3):
+                await until(lambda: waiting_for_standby(client))
+                (process,) = waiting_for_standby(client)
+                if end != "our limit":
+                    client.execute(f"SELECT pg_{end}_backend(%s)", process)
+                await until(lambda: process not in waiting_for_standby(client))  # noqa: B023 called before the next
+            assert running.unavailable_since is not None
+            assert client.objects()["/srv/a"] > before == acknowledged
+    assert client.objects() == {"/srv/a": acknowledged}
 
 
 async def test_a_lock_taken_or_given_back_in_doubt_is_so_in_the_end(

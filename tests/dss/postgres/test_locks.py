@@ -43,6 +43,20 @@ async def dss(settings: DssSettings) -> AsyncIterator[GroupCommit]:
 # Keys and owners
 
 
+@pytest.mark.parametrize("time", ["infinity", "-infinity"])
+async def test_a_lock_taken_at_no_time_that_ever_was_can_be_replaced_and_deleted(
+    dss: GroupCommit, client: PhobosClient, time: str
+) -> None:
+    client.lock(LockType.MEDIA, KEY, COMMAND)
+    client.execute("UPDATE lock SET timestamp = %s", time)
+    (lock,) = await dss.execute(ReadLocks())
+    assert await dss.execute(ReplaceLock(lock, DAEMON)) is True
+    assert client.locks()[LockType.MEDIA.value, KEY]["owner"] == DAEMON.pid
+    client.execute("UPDATE lock SET timestamp = %s", time)
+    (lock,) = await dss.execute(ReadLocks())
+    assert await dss.execute(DeleteLocks((lock,))) == 1
+
+
 @pytest.mark.parametrize(
     ("type_", "resource", "key"),
     [

@@ -22,6 +22,7 @@ from lrs_trio.dss.operations import (
     MediumRow,
     MediumUpdate,
     Operation,
+    ReadMedia,
     ReadMedium,
     ReadNamedMedia,
     TakeLock,
@@ -361,6 +362,20 @@ MALFORMED = (
     '{"nb_obj": 1, "logc_spc_used": 9223372036854775808, "phys_spc_used": 0, "phys_spc_free": 0}',
     '{"nb_obj": 1e400, "logc_spc_used": 0, "phys_spc_used": 0, "phys_spc_free": 0}',
 )
+
+
+@pytest.mark.parametrize("tags", [f"[{'1' * 5000}]", "[" * 3000 + "]" * 3000], ids=["long", "deep"])
+async def test_tags_that_cannot_be_read_cost_their_own_medium_only(
+    dss: GroupCommit, client: PhobosClient, tags: str
+) -> None:
+    client.execute("UPDATE media SET tags = %s WHERE id = '/srv/a'", tags)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(dss.execute, add_one("/srv/b"))
+        with pytest.raises(LrsError, match="medium dir:legacy:/srv/a: its tags or groupings"):
+            await dss.execute(add_one("/srv/a"))
+    media = await dss.execute(ReadMedia())
+    assert medium_id() not in [row.medium.id for row in media]
+    assert client.objects() == {"/srv/a": 0, "/srv/b": 1, "/srv/c": 0, "/srv/d": 0}
 
 
 async def test_a_malformed_row_costs_its_own_operations_only(dss: GroupCommit, client: PhobosClient) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from signal import SIGCONT, SIGSTOP
+from typing import Any
 
 import psycopg
 import pytest
@@ -14,16 +15,28 @@ import trio
 from structlog.testing import capture_logs
 
 from benchmarks.postgres import Cluster, StopMode, temporary_cluster
-from lrs_trio.dss.operations import ReadChangedMedia, ReadMedium, TakeLock
+from lrs_trio.dss.operations import (
+    AppendLog,
+    Blocked,
+    DeleteDirectory,
+    DeleteMedium,
+    MediumRow,
+    Operation,
+    ReadChangedMedia,
+    ReadMedium,
+    SetDeviceStatus,
+    TakeLock,
+)
 from lrs_trio.dss.postgres.connection import Limits
 from lrs_trio.dss.postgres.home import open_postgres_home
-from lrs_trio.model import LockType
+from lrs_trio.model import AdmStatus, LockType
 from lrs_trio.settings import DssSettings
-from tests.dss.samples import DAEMON, ELSEWHERE, directory, medium_id
+from tests.dss.samples import DAEMON, ELSEWHERE, device_id, directory, log_entry, medium_id
 
 from .daemon import MEDIA, add_one, counting, open_dss, until
-from .phobos_client import PhobosClient
+from .phobos_client import PhobosClient, media_key
 
+TAKE = TakeLock(LockType.MEDIA, medium_id("/srv/a"), DAEMON)
 QUICK = Limits(connect=2.0, transaction=2.0, statement=1.0, lock=0.1, close=1.0)
 """For what a server does not answer, so that a test need not wait for it as long as a daemon."""
 
@@ -236,12 +249,88 @@ async def test_a_row_that_somebody_keeps_is_waited_for(settings: DssSettings, cl
         client.execute("UPDATE media SET tags = '[\"new\"]'")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(dss.execute, add_one("/srv/a"))
-            await until(lambda: dss.unavailable_since is not None)
+            await until(lambda: dss.blockades)
+            (blockade,) = dss.blockades
+            assert (blockade.lock.type, blockade.lock.id) == (LockType.MEDIA_UPDATE, media_key())
+            assert str(blockade.lock.owner) == f"pid {client.backend} on the server of the DSS (an open transaction)"
+            assert dss.unavailable_since is None
             client.execute("COMMIT")
-        assert dss.unavailable_since is None
+        assert not dss.blockades
         assert client.objects() == {"/srv/a": 1}
         assert client.medium()["tags"] == ["new"]
         await settled(client)
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        "UPDATE media SET tags = '[]' WHERE id = '/srv/a'",
+        "SELECT 1 FROM media WHERE id = '/srv/a' FOR SHARE",
+        "INSERT INTO lock (type, id, hostname, owner) VALUES ('media_update', '/srv/a_legacy', 'store2', 1)",
+    ],
+    ids=["row", "shared row", "lock"],
+)
+async def test_a_row_that_somebody_keeps_holds_up_only_who_needs_it(
+    settings: DssSettings, client: PhobosClient, keep: str
+) -> None:
+    """Everybody waits for it once, and from then on nobody does."""
+    kept, free = add_one("/srv/a"), add_one("/srv/b")
+    async with open_postgres_home(settings, DAEMON, Limits(lock=1.0)) as home:
+        await home.commit([directory("/srv/a"), directory("/srv/b")])
+        (session,) = client.sessions()
+        client.execute("BEGIN")
+        client.execute(keep)
+        with trio.fail_after(5):
+            for _ in range(6):
+                blocked, both, *others = await home.commit([kept, add_one("/srv/a", "/srv/b"), free, free, TAKE])
+                assert isinstance(blocked, Blocked)
+                assert isinstance(both, Blocked)
+                assert not [other for other in others if isinstance(other, Blocked)]
+                (row,) = await home.commit([ReadMedium(medium_id("/srv/a"))])
+                assert isinstance(row, MediumRow)
+        client.execute("ROLLBACK")
+        assert client.sessions()[0]["pid"] == session["pid"]
+        assert not [outcome for outcome in await home.commit([kept, free]) if isinstance(outcome, Blocked)]
+    assert client.objects() == {"/srv/a": 1, "/srv/b": 13}
+    assert list(client.locks()) == [("media", media_key())]
+
+
+@pytest.mark.parametrize(
+    ("keep", "wanted"),
+    [
+        ("UPDATE device SET path = path", SetDeviceStatus(device_id("/srv/a"), AdmStatus.LOCKED)),
+        ("INSERT INTO lock (type, id, hostname, owner) VALUES ('media', '/srv/a_legacy', 'x', 1)", TAKE),
+        ("UPDATE media SET put = false", DeleteMedium(medium_id("/srv/a"))),
+        ("UPDATE media SET put = false", DeleteDirectory(device_id("/srv/a"), medium_id("/srv/a"))),
+    ],
+    ids=["device", "lock", "medium", "directory"],
+)
+async def test_whoever_needs_a_row_that_somebody_keeps_is_told_that(
+    settings: DssSettings, client: PhobosClient, keep: str, wanted: Operation[Any]
+) -> None:
+    async with open_postgres_home(settings, DAEMON, QUICK) as home:
+        await home.commit([directory("/srv/a")])
+        client.execute("BEGIN")
+        client.execute(keep)
+        blocked, logged = await home.commit([wanted, AppendLog(log_entry(0))])
+        assert isinstance(blocked, Blocked)
+        assert "an open transaction" in str(blocked.holder.owner)
+        assert logged is None
+        client.execute("ROLLBACK")
+        (done,) = await home.commit([wanted])
+        assert not isinstance(done, Blocked)
+
+
+async def test_a_table_that_somebody_keeps_is_waited_for(settings: DssSettings, client: PhobosClient) -> None:
+    async with open_dss(settings, media=["/srv/a"], limits=QUICK) as dss:
+        client.execute("BEGIN")
+        client.execute("LOCK TABLE media")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(dss.execute, add_one("/srv/a"))
+            nursery.start_soon(dss.execute, ReadMedium(medium_id("/srv/a")))
+            await until(lambda: dss.unavailable_since is not None)
+            client.execute("COMMIT")
+        assert client.objects() == {"/srv/a": 1}
 
 
 # Servers that say nothing

@@ -16,6 +16,9 @@ from structlog.testing import capture_logs
 
 from lrs_trio.dss.homes import open_command_home, open_daemon_home
 from lrs_trio.dss.operations import ReadMedia
+from lrs_trio.dss.postgres import presence
+from lrs_trio.dss.postgres.connection import Limits
+from lrs_trio.dss.postgres.home import open_postgres_home
 from lrs_trio.dss.postgres.presence import session_name
 from lrs_trio.errors import AlreadyRunningError
 from lrs_trio.model import LockOwner
@@ -118,6 +121,61 @@ async def test_a_session_that_nobody_knows_is_respected(settings: DssSettings, n
     with session_of(settings, name, numbers) as somebody:
         assert (name or "a session of another role") in str(await refusal(settings))
         assert somebody.value("SELECT 1") == 1
+
+
+def named_elsewhere(owner: LockOwner, monkeypatch: pytest.MonkeyPatch, mark: str = "0123abcd") -> str:
+    """The session of a daemon whose processes we cannot see, under our host's name."""
+    with monkeypatch.context() as there:
+        there.setattr(presence, "life_of_this_machine", lambda: mark)
+        return session_name(owner)
+
+
+@pytest.mark.parametrize("host", [HOST, "a-very-long-name-of-a-host-" * 4])
+async def test_a_daemon_of_another_machine_with_our_name_is_respected(
+    settings: DssSettings, dead: LockOwner, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """That there is no such process here says nothing of it; and so it is with one that does not say where it runs."""
+    us = LockOwner(host, US.pid)
+    numbers = await presence_of(settings, us)
+    elsewhere = named_elsewhere(LockOwner(host, dead.pid), monkeypatch)
+    for name in (elsewhere, f"lrsd pid {dead.pid} on {host}"[:63]):
+        with session_of(settings, name, numbers) as somebody:
+            with pytest.raises(AlreadyRunningError) as refused:
+                async with open_postgres_home(settings, us, Limits(left_behind=0.0)):
+                    pass
+            assert refused.value.errno == errno.EEXIST
+            assert "another machine or container" in str(refused.value)
+            assert name in str(refused.value)
+            assert somebody.value("SELECT 1") == 1
+
+
+async def test_a_pid_that_is_ours_here_is_somebody_elses_there(
+    settings: DssSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Daemons of containers all have the same."""
+    numbers = await presence_of(settings, US)
+    with session_of(settings, named_elsewhere(US, monkeypatch), numbers) as somebody:
+        with pytest.raises(AlreadyRunningError):
+            async with open_postgres_home(settings, US, Limits(left_behind=0.0)):
+                pass
+        assert somebody.value("SELECT 1") == 1
+
+
+async def test_a_session_from_before_the_machine_was_started_anew_is_waited_for(
+    settings: DssSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server finds out by itself that nobody is there any more."""
+    numbers = await presence_of(settings, US)
+    with session_of(settings, named_elsewhere(US, monkeypatch), numbers) as left_behind, capture_logs() as lines:
+        async with trio.open_nursery() as nursery:
+
+            async def end() -> None:
+                await until(lambda: [line for line in lines if "may have been left behind" in line["event"]])
+                left_behind.connection.close()
+
+            nursery.start_soon(end)
+            async with open_daemon_home(settings, US):
+                pass
 
 
 @pytest.mark.parametrize("host", ["a-very-long-name-of-a-host-" * 4, "hôte"])

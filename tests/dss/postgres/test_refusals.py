@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,8 +19,10 @@ from lrs_trio.dss.operations import (
     AppendLog,
     LogEntry,
     LoggedOperation,
+    MediumRow,
     MediumUpdate,
     Operation,
+    Outcome,
     ReadDevice,
     ReadDevices,
     ReadHealthLog,
@@ -32,7 +34,10 @@ from lrs_trio.dss.operations import (
     TakeLock,
     UpdateMedia,
 )
+from lrs_trio.dss.postgres.home import open_postgres_home
+from lrs_trio.dss.postgres.operations import execute
 from lrs_trio.dss.postgres.schema import script
+from lrs_trio.dss.postgres.transaction import Transaction
 from lrs_trio.errors import LrsError
 from lrs_trio.model import AdmStatus, Family, LockOwner, LockType, ResourceId
 from lrs_trio.settings import DssSettings
@@ -123,6 +128,36 @@ async def test_what_is_refused_leaves_the_others_of_its_batch_alone(
     assert client.objects() == {"/srv/a": 0, "/srv/b": 0, "/srv/c": counted, "/srv/d": counted}
     assert not client.locks()
     assert [row["state"] for row in client.sessions()] == ["idle"]
+
+
+async def test_a_refusal_in_a_large_batch_costs_few_attempts(
+    settings: DssSettings, client: PhobosClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attempt crosses the link to the server several times: one by one a batch would not end before its limit."""
+    attempts = 0
+
+    async def count(transaction: Transaction, batch: Sequence[Operation[Any]]) -> list[Outcome]:
+        nonlocal attempts
+        attempts += 1
+        return await execute(transaction, batch)
+
+    monkeypatch.setattr("lrs_trio.dss.postgres.parts.execute", count)
+    batch: list[Operation[Any]] = [add_one("/srv/a"), ReadMedium(medium_id("/srv/b"))] * 256
+    batch[300] = WRITES["null in a tag"]
+    async with open_postgres_home(settings, DAEMON) as home:
+        await home.commit([directory("/srv/a"), directory("/srv/b")])
+        outcomes = await home.commit(batch)
+    assert [place for place, outcome in enumerate(outcomes) if isinstance(outcome, LrsError)] == [300]
+    assert client.objects() == {"/srv/a": 255, "/srv/b": 0}
+    assert attempts <= 1 + 2 * 9
+
+
+async def test_the_reads_of_a_batch_see_its_writes_though_one_is_refused(settings: DssSettings) -> None:
+    async with open_postgres_home(settings, DAEMON) as home:
+        await home.commit([directory()])
+        row, _, _ = await home.commit([ReadMedium(medium_id()), WRITES["null in a tag"], add_one("/srv/a")])
+    assert isinstance(row, MediumRow)
+    assert row.medium.stats.nb_obj == 1
 
 
 async def test_log_rows_of_others_are_read_however_little_they_say(dss: GroupCommit, client: PhobosClient) -> None:

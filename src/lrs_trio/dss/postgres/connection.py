@@ -32,6 +32,8 @@ class Limits:
     """Within a transaction: a host that freezes there must not keep the others from their rows."""
     ending: float = 2.0
     """A session that was told to end: it is gone within milliseconds, if its server is not overloaded."""
+    left_behind: float = 35.0
+    """A session whose host has gone, or was started anew: the server notices by itself, see `_OURS`."""
     close: float = 5.0
     """Saying goodbye."""
 
@@ -47,6 +49,8 @@ which encoding we want may speak in another one.
 """
 
 _OURS: Final = {
+    # A COMMIT that does all that it should says nothing; one that does not warns.
+    "client_min_messages": "warning",
     # What a statement sees does not depend on what a site finds good for others: all of ours are written for this.
     "default_transaction_isolation": "read committed",
     # The server notices within half a minute that this host has gone, and gives up its locks.

@@ -19,9 +19,13 @@ Key = tuple[LockType, str]
 
 _SAME_ROW: Final = f"""
 lock.type = known.type::lock_type AND lock.id = known.id AND lock.hostname = known.hostname
-AND lock.owner = known.owner::int AND abs({TAKEN} - known.taken::float8) < 0.0005
+AND lock.owner = known.owner::int
+AND ({TAKEN} = known.taken::float8 OR abs({TAKEN} - known.taken::float8) < 0.0005)
 """
-"""A lock is known by its key, its owner and when it was taken: a new one of the same owner differs."""
+"""A lock is known by its key, its owner and when it was taken: a new one of the same owner differs.
+
+A time without end is equal to itself, and no difference of two of them is small.
+"""
 
 
 async def locks_on(transaction: Transaction, keys: Sequence[Key]) -> dict[Key, Lock]:

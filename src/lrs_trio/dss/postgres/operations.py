@@ -158,7 +158,6 @@ async def _named_media(transaction: Transaction, media: Sequence[ResourceId]) ->
     """Those of `media` that are there, or why they cannot be understood."""
     rows = await transaction.connection.fetch(f"{MEDIA_WITH_LOCKS} {JOIN_WANTED_MEDIA}", *key_columns(media))
     by_id = {id_from_row(row): row for row in rows}
-    transaction.seen |= {id_: row["version"] for id_, row in by_id.items()}
     return {id_: _attempt(medium_row_from_row, row, transaction) for id_, row in by_id.items()}
 
 
@@ -167,7 +166,10 @@ async def _read_changed_media(transaction: Transaction, operations: Sequence[Rea
 
 
 async def _changed_media(transaction: Transaction, operation: ReadChangedMedia) -> tuple[MediumRow, ...]:
-    """A row's version is the number of the transaction that wrote it last."""
+    """A row's version is the number of the transaction that wrote it last.
+
+    Only what is answered here is known to whoever asks here: who reads the same rows in between tells nobody of it.
+    """
     rows = await transaction.connection.fetch(
         f"""
         {MEDIA_WITH_LOCKS}
@@ -181,7 +183,10 @@ async def _changed_media(transaction: Transaction, operation: ReadChangedMedia) 
         operation.owner.host,
         operation.owner.pid,
     )
-    return _readable_media(transaction, rows)
+    found = _readable_media(transaction, rows)
+    versions = {id_from_row(row): row["version"] for row in rows}
+    transaction.seen |= {row.medium.id: versions[row.medium.id] for row in found}
+    return found
 
 
 def _readable_media(transaction: Transaction, rows: Sequence[Any]) -> tuple[MediumRow, ...]:
@@ -189,7 +194,6 @@ def _readable_media(transaction: Transaction, rows: Sequence[Any]) -> tuple[Medi
     for row in rows:
         medium = _attempt(medium_row_from_row, row, transaction)
         if isinstance(medium, MediumRow):
-            transaction.seen[medium.medium.id] = row["version"]
             readable.append(medium)
         elif isinstance(medium, LrsError):
             log.error("row left out", error=describe(medium))

@@ -121,12 +121,12 @@ def device_from_row(row: asyncpg.Record, clock_offset: float) -> DeviceRow:
 
 
 def medium_row_from_row(row: asyncpg.Record, clock_offset: float) -> MediumRow:
-    """Raises `LrsError` EINVAL where the row lacks something, or its figures are malformed."""
+    """Raises `LrsError` EINVAL where the row lacks something, or its JSON is malformed."""
     return MediumRow(medium_from_row(row), _lock_beside(row, clock_offset))
 
 
 def medium_from_row(row: asyncpg.Record) -> Medium:
-    """Raises `LrsError` EINVAL where the row lacks something, or its figures are malformed."""
+    """Raises `LrsError` EINVAL where the row lacks something, or its JSON is malformed."""
     id_ = id_from_row(row)
     if None in (row["fs_type"], row["adm_status"], row["fs_status"], row["address_type"]):
         raise LrsError(errno.EINVAL, f"medium {id_}: its row in the DSS lacks a status or type; repair the row")
@@ -142,8 +142,8 @@ def medium_from_row(row: asyncpg.Record) -> Medium:
         address_type,
         row["model"],
         stats_from_json(row["stats"] or "null", id_),
-        _strings(row["tags"]),
-        _strings(row["groupings"]),
+        _strings(row["tags"], id_),
+        _strings(row["groupings"], id_),
         bool(row["put"]),
         bool(row["get"]),
         bool(row["delete"]),
@@ -171,9 +171,9 @@ def logged_from_row(row: asyncpg.Record, clock_offset: float) -> LoggedOperation
     )
 
 
-def _strings(text: str | None) -> tuple[str, ...]:
+def _strings(text: str | None, medium: ResourceId) -> tuple[str, ...]:
     """Nothing, JSON's null, and what is no array at all: no strings, as Phobos reads it."""
-    return strings_from_json(text) if text is not None and text.startswith("[") else ()
+    return strings_from_json(text, medium) if text is not None and text.startswith("[") else ()
 
 
 def _lock_beside(row: asyncpg.Record, clock_offset: float) -> Lock | None:

@@ -7,6 +7,7 @@ import errno
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import Any, Final, Self
 
 import asyncpg
@@ -42,13 +43,14 @@ from lrs_trio.dss.postgres.doubt import (
     lost_in_crash,
     was_committed,
 )
+from lrs_trio.dss.postgres.locks import Key
 from lrs_trio.dss.postgres.operations import READS, execute
-from lrs_trio.dss.postgres.presence import claim_presence, session_name
+from lrs_trio.dss.postgres.parts import Parts, keys_of
+from lrs_trio.dss.postgres.presence import HeldElsewhereError, claim_presence, session_name
 from lrs_trio.dss.postgres.rows import JOIN_WANTED_MEDIA, MEDIUM_COLUMNS, id_from_row, key_columns, medium_from_row
 from lrs_trio.dss.postgres.schema import check_version
 from lrs_trio.dss.postgres.transaction import NUMBER_COLUMNS, Number, Transaction
 from lrs_trio.dss.recovery import StartTimeOf
-from lrs_trio.dss.refusals import not_accepted
 from lrs_trio.errors import CommitInDoubtError, DssUnavailableError, LrsError, describe
 from lrs_trio.model import LockOwner, Medium, ResourceId
 
@@ -63,6 +65,9 @@ _NOT_COMMITTED: Final = (
 
 _LOOK_AGAIN_S: Final = 0.02
 """Between two looks at a transaction that was told to end."""
+
+_LOOK_AT_START_S: Final = 1.0
+"""Between two looks whether another session of our host has ended."""
 
 _REPEATABLE: Final = READS | {TakeLock, ReplaceLock, ReleaseLock, DeleteLocks, SetDeviceStatus, UpdateMedia}
 """Kinds of operations that may be done again, those on media as long as they leave the rows as they are."""
@@ -100,6 +105,10 @@ class Session:
         self._server = ServerState("", "", None)
         self._clock_offset: float | None = None
         self._versions: dict[ResourceId, str] = {}
+        self._kept: set[Key] = set()
+        """Rows that somebody kept from us when we last wanted them: no batch waits for them before it is done."""
+        self._warning: str | None = None
+        """What the server has said besides its answers."""
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -111,13 +120,27 @@ class Session:
     async def open(self) -> None:
         """Connect for the first time.
 
+        A session of our host, but of another machine or an earlier life of this one, is waited for: if nobody is
+        there any more the server ends it by itself.
+
         Raises:
             LrsError: no connection, an unknown schema, or (AlreadyRunningError) another daemon of this host.
         """
-        try:
-            await self._connected()
-        except LOST as error:
-            raise start_error(self.shown, error) from error
+        ends = asyncio.get_running_loop().time() + self._limits.left_behind
+        told = False
+        while True:
+            try:
+                await self._connected()
+                return
+            except HeldElsewhereError as error:
+                if asyncio.get_running_loop().time() > ends:
+                    raise
+                if not told:
+                    log.warning("waiting for a session that may have been left behind", error=describe(error))
+                told = True
+            except LOST as error:
+                raise start_error(self.shown, error) from error
+            await asyncio.sleep(_LOOK_AT_START_S)
 
     async def wait_lost(self) -> None:
         """Return when there is no connection, or the one that there is has ended, from whichever side."""
@@ -172,6 +195,8 @@ class Session:
         evidence = evidence_in(doubt.changes, found)
         same_life = self._server == doubt.server
         committed = was_committed(fate, evidence, same_life=same_life, repeatable=doubt.repeatable)
+        if committed:
+            await self._confirm(connection)
         guessed = committed and evidence is Evidence.NONE and not same_life
         report = log.error if guessed else log.warning
         report(
@@ -195,43 +220,42 @@ class Session:
         transaction = self._begun(connection)
         if writing:
             await connection.execute("BEGIN")
+            if self._kept and not self._kept.isdisjoint(chain.from_iterable(map(keys_of, batch))):
+                return transaction, await self._execute_in_parts(transaction, batch, look=True)
         try:
-            outcomes = await execute(transaction, batch)
+            return transaction, await execute(transaction, batch)
         except asyncpg.PostgresError as error:
-            if not is_refusal(error):
+            kept = writing and isinstance(error, asyncpg.LockNotAvailableError)
+            if not kept and not is_refusal(error):
                 raise
-            # The driver may have left a statement half sent: something has to end it, for reads as well.
-            await connection.execute("ROLLBACK; BEGIN" if writing else "BEGIN")
-            transaction = self._begun(connection)
-            outcomes = [await self._attempt(transaction, operation) for operation in batch]
-            if not writing:
-                await connection.execute("ROLLBACK")
+        # The driver may have left a statement half sent: something has to end it, for reads as well.
+        await connection.execute("ROLLBACK; BEGIN" if writing else "BEGIN")
+        transaction = self._begun(connection)
+        if writing:
+            return transaction, await self._execute_in_parts(transaction, batch, look=kept)
+        outcomes = await Parts(transaction, batch, self.shown).execute()
+        await connection.execute("ROLLBACK")
         return transaction, outcomes
+
+    async def _execute_in_parts(
+        self, transaction: Transaction, batch: Sequence[Operation[Any]], *, look: bool
+    ) -> list[Outcome]:
+        """`look`: somebody keeps rows of media, or has done so."""
+        parts = Parts(transaction, batch, self.shown)
+        await parts.wait_briefly()
+        if look:
+            await parts.look_for_kept_media()
+        outcomes = await parts.execute()
+        self._kept = self._kept.difference(*map(keys_of, batch)) | parts.waiting
+        return outcomes
 
     def _begun(self, connection: asyncpg.Connection) -> Transaction:
         return Transaction(connection, self._us, self._start_time_of, self._clock_offset or 0.0, self._versions)
 
-    async def _attempt(self, transaction: Transaction, operation: Operation[Any]) -> Outcome:
-        """One operation by itself, after something in its batch was refused."""
-        connection = transaction.connection
-        attempt = transaction.attempt()
-        await connection.execute("SAVEPOINT operation")
-        try:
-            (outcome,) = await execute(attempt, [operation])
-        except asyncpg.PostgresError as error:
-            if not is_refusal(error):
-                raise
-            await connection.execute("ROLLBACK TO operation; RELEASE operation")
-            return not_accepted(self.shown, operation, reason(error))
-        await connection.execute("RELEASE operation")
-        transaction.keep(attempt)
-        return outcome
-
     async def _commit(self, connection: asyncpg.Connection, doubt: Doubt) -> None:
         """Send the COMMIT; `doubt` is what is left if nobody answers."""
         try:
-            async with asyncio.timeout(self._limits.transaction):
-                status = await connection.execute("COMMIT")
+            status = await self._send_commit(connection)
         except _NOT_COMMITTED as error:
             self._lose()
             raise unavailable(self.shown, error) from error
@@ -246,6 +270,24 @@ class Session:
         if status != "COMMIT":
             self._lose()
             raise DssUnavailableError(f"DSS {self.shown}: a COMMIT ended as {status}; nothing was written, try again")
+
+    async def _send_commit(self, connection: asyncpg.Connection) -> str:
+        """How the COMMIT ended.
+
+        Raises:
+            OSError: the server warns of what it has done. Above all, that somebody has ended its wait for a standby.
+        """
+        self._warning = None
+        async with asyncio.timeout(self._limits.transaction):
+            status: str = await connection.execute("COMMIT")
+        if self._warning is not None:
+            raise OSError(f"the server warns: {self._warning}")
+        return status
+
+    def _note(self, _: object, message: Any) -> None:
+        """Called by the driver before it hands over the answer that `message` came with."""
+        if message.severity_en == "WARNING":
+            self._warning = str(message.message)
 
     # The connection.
 
@@ -281,6 +323,8 @@ class Session:
             raise
         # Another server, or one that has crashed, may give the numbers out again by which we know what we have seen.
         self._versions = {}
+        self._kept = set()
+        connection.add_log_listener(self._note)
         self._connection = connection
         return connection
 
@@ -314,6 +358,29 @@ class Session:
             connection.terminate()
 
     # Transactions in doubt.
+
+    async def _confirm(self, connection: asyncpg.Connection) -> None:
+        """Make sure that what was committed is as safe as the site wants a COMMIT to be.
+
+        A COMMIT that waits for a standby counts as done once that wait is ended, by us or by anybody, and a failover
+        would lose it. One after it, which writes to the log, is not answered before the standby has both.
+
+        Raises:
+            DssUnavailableError: not now.
+        """
+        try:
+            async with asyncio.timeout(self._limits.transaction):
+                await connection.execute("BEGIN; SELECT pg_logical_emit_message(true, 'lrs', '')")
+            await self._send_commit(connection)
+        except LOST as error:
+            self._lose()
+            raise DssUnavailableError(
+                f"DSS {self.shown}: {reason(error)}; what was committed is not known to be safe,"
+                " see whether the server's synchronous standbys are there"
+            ) from error
+        except BaseException:
+            self._lose()
+            raise
 
     async def _fate(self, connection: asyncpg.Connection, doubt: Doubt) -> Fate:
         if self._server.timeline != doubt.server.timeline:

@@ -37,7 +37,8 @@ NUMBER_COLUMNS: Final = "pg_current_xact_id()::text AS xid, pg_current_wal_inser
 
 @dataclass(slots=True)
 class Transaction:
-    """`us` takes the short locks around changes of figures; `versions` are those of rows that were answered before.
+    """`us` takes the short locks around changes of figures; `versions` are those of rows as `ReadChangedMedia` answered
+    them before.
 
     `clock_offset` is what has to be added to the server's time to get this host's, in seconds.
     """
@@ -50,7 +51,7 @@ class Transaction:
     number: Number | None = None
     """Known once it may be needed."""
     seen: dict[ResourceId, str] = field(default_factory=dict)
-    """Versions of the rows that it read or wrote."""
+    """Versions of the rows that it answered so, and of those known ones that it wrote."""
     changes: dict[ResourceId, Change] = field(default_factory=dict)
 
     def attempt(self) -> Self:
