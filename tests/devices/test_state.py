@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from lrs_trio.devices.departure import Departure
 from lrs_trio.devices.grant import Grant, GrantState
 from lrs_trio.devices.life import DeviceStatus, Life
-from lrs_trio.devices.state import SERVING, DeviceState, FormatJob, Prepare, Step
+from lrs_trio.devices.state import LONG_IO, SERVING, DeviceState, FormatJob, Prepare, Step
 from lrs_trio.devices.streaming import Streaming
 from lrs_trio.devices.to_sync import Cause, SubRequest, SyncGroup, ToSyncSet
 from lrs_trio.devices.volume import Volume
@@ -598,6 +598,21 @@ def test_a_reader_is_company_only_where_a_sync_excludes_io(sync_while_io: bool) 
     assert state.sync_cause(1.0) is Cause.ALONE
 
 
+def test_a_grant_that_is_held_for_long_is_nobodys_company_any_more() -> None:
+    state = make_adaptive()
+    planned(state, GrantState.ONGOING)
+    released(state, LONG_IO * AGE)
+    assert state.sync_cause(LONG_IO * AGE) is None
+    assert state.sync_cause(LONG_IO * AGE + 0.5) is Cause.ALONE
+
+
+def test_io_that_excludes_a_sync_is_waited_for_however_long_it_takes() -> None:
+    state = make_adaptive(sync_while_io=False)
+    planned(state, GrantState.ONGOING)
+    released(state, 2 * LONG_IO * AGE)
+    assert state.sync_cause(2 * LONG_IO * AGE) is None
+
+
 def test_dirt_that_nobody_waits_for_can_wait_for_company() -> None:
     state = make_adaptive()
     state.to_sync.mark_dirty(0.0)
@@ -610,7 +625,7 @@ def test_those_who_may_be_sent_here_are_waited_for_until_that_is_decided() -> No
     state.newcomers = lambda: coming
     released(state)
     assert state.next_step(0.0) == (Step.WAIT, AGE)
-    state.pass_over()
+    state.pass_over(0.0)
     assert state.next_step(0.0)[0] is Step.SYNC
     assert state.next_step(0.0)[0] is Step.SYNC
     state.begin_sync(0.0)
@@ -624,7 +639,7 @@ def test_those_who_may_be_sent_here_are_waited_for_until_that_is_decided() -> No
 def test_what_was_decided_before_the_last_promise_says_nothing() -> None:
     state = make_adaptive()
     state.newcomers = lambda: True
-    state.pass_over()
+    state.pass_over(0.0)
     company = planned(state, GrantState.ONGOING)
     state.end(company, 0.0, dirty=False)
     released(state)
@@ -635,7 +650,7 @@ def test_who_was_promised_a_place_in_the_last_pass_was_not_passed_over() -> None
     state = make_adaptive()
     state.newcomers = lambda: True
     company = planned(state, GrantState.ONGOING)
-    state.pass_over()
+    state.pass_over(0.0)
     released(state)
     state.end(company, 0.0, dirty=False)
     assert state.next_step(0.0)[0] is Step.WAIT
@@ -904,11 +919,16 @@ class AnyOrderAdaptive(AnyOrder):
     @precondition(lambda self: self.coming)
     @rule()
     def a_pass_finds_nobody(self) -> None:
-        self.state.pass_over()
+        self.state.pass_over(self.now)
 
     def early(self) -> bool:
         live = self.grants(GrantState.PLANNED, GrantState.READY, GrantState.ONGOING)
-        company = [grant for grant in live if grant.kind is RequestKind.WRITE or not self.state.sync_while_io]
+        since = self.now - LONG_IO * self.state.to_sync.thresholds.age
+        company = [
+            grant
+            for grant in live
+            if not self.state.sync_while_io or (grant.kind is RequestKind.WRITE and grant.since >= since)
+        ]
         decided = not self.coming or self.state.passed_over
         return len(self.state.to_sync) > 0 and not company and decided
 

@@ -139,8 +139,8 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "devices/state.py",
-        "        if not self.adaptive or not len(self.to_sync) or self._has_company:\n",
-        "        if not self.adaptive or len(self.to_sync) < 2 or self._has_company:\n",
+        "        if not self.adaptive or not len(self.to_sync) or self._has_company(now):\n",
+        "        if not self.adaptive or len(self.to_sync) < 2 or self._has_company(now):\n",
         "who waits for a sync alone waits for somebody",
     ),
     Mutation(

@@ -174,7 +174,7 @@ class DeviceTask(ABC):
             self._rung.set()
 
     def _pass_over(self) -> None:
-        self.state.pass_over()
+        self.state.pass_over(trio.current_time())
         self.ring()
 
     def plan(self, grant: Grant, medium: Medium) -> None:

@@ -22,6 +22,10 @@ from lrs_trio.errors import LrsError
 from lrs_trio.model import Medium, RequestKind, ResourceId
 from lrs_trio.ordered import OrderedSet
 
+LONG_IO = 10
+"""How many times as long as a release waits at most a grant may have been out, to be waited for: what has lasted that
+long will hardly end within that time, and what is held for ever never does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
@@ -292,9 +296,9 @@ class DeviceState:
         self.formatting = None
         return True
 
-    def pass_over(self) -> None:
+    def pass_over(self, now: float) -> None:
         """All requests that waited have been looked at: who can go on here has been promised that by now."""
-        self.passed_over = not self._has_company
+        self.passed_over = not self._has_company(now)
 
     def begin_sync(self, now: float) -> SyncGroup:
         self.syncing = self.to_sync.take(self.sync_cause(now))
@@ -351,7 +355,7 @@ class DeviceState:
             return Cause.DRAIN
         if self.exchanging or self.gives_up:
             return Cause.EXCHANGE
-        return Cause.ALONE if self._alone() else None
+        return Cause.ALONE if self._alone(now) else None
 
     def _sync_deadline(self) -> float:
         """When a sync is due if nothing more happens, never later than the thresholds have it."""
@@ -360,19 +364,23 @@ class DeviceState:
             return deadline
         return min(deadline, self.streaming.deadline(self.to_sync.extents))
 
-    def _alone(self) -> bool:
+    def _alone(self, now: float) -> bool:
         """Whether nobody could join those that wait. What nobody waits for can wait for company."""
-        if not self.adaptive or not len(self.to_sync) or self._has_company:
+        if not self.adaptive or not len(self.to_sync) or self._has_company(now):
             return False
         return self.passed_over or not self.newcomers()
 
-    @property
-    def _has_company(self) -> bool:
+    def _has_company(self, now: float) -> bool:
         """Whether any grant may end in a release that joins. One in a partial release waits for a sync itself.
 
         Reads end without a sync. They are waited for all the same where a sync and I/O exclude each other.
         """
-        return self._writes > 0 if self.sync_while_io else len(self.grants) > self.reserved
+        if not self.sync_while_io:
+            return len(self.grants) > self.reserved
+        if not self._writes:
+            return False
+        since = now - LONG_IO * self.to_sync.thresholds.age
+        return any(grant.since >= since and _may_join(grant) for grant in self.grants)
 
     def _measure_io(self, now: float) -> None:
         if self.streaming is not None:
