@@ -40,7 +40,7 @@ from lrs_trio.scheduling.requests import PlaceableRequest
 from lrs_trio.scheduling.supply import Surroundings
 from lrs_trio.wire.messages import ReadAllocation, WriteAllocation, WriteMedium
 
-MOST_IN_VAIN = 64
+MOST_IN_VAIN = 16
 """How many writes of a line are looked at in one pass although something like the first of them has found nothing."""
 
 LOOKS_PER_STEP = 64

@@ -35,8 +35,9 @@ log = structlog.get_logger()
 
 READ_SIZE = 64 * 1024
 
-WITHDRAWN_PER_STEP = 128
-"""Requests of a client that has gone. Thousands at once would take the event loop milliseconds."""
+WITHDRAWN_PER_STEP = 16
+"""Requests of a client that has gone. Thousands at once would take the event loop milliseconds, and clients of one
+program go together."""
 
 
 class Connection:
@@ -58,9 +59,10 @@ class Connection:
         if isinstance(stream, trio.SocketStream):
             stream = ClientStream(stream)
         self._stream = stream
-        self._outbox = ResponseChannel(settings.response_channel, partial(postman.call, self))
+        self._outbox = ResponseChannel(settings.response_channel, self._filled)
         self.client = Client(serial, self._outbox, pid=peer.pid, uid=peer.uid, rights=rights)
         self._dispatcher = dispatcher
+        self._postman = postman
         self._settings = settings
         self._events = events
         self._share = Share(turnstile)
@@ -72,6 +74,9 @@ class Connection:
         self._held_back: bytes | None = None
         self._is_read = True
         """Whether the client reads its answers, as far as we know."""
+        self._handling = False
+        self._has_answered = False
+        """Whether the first of what is to be sent is an answer to what was just handled."""
         self._tasks: trio.Nursery | None = None
         self._sending = False
         """Whether a task of ours sends, so that the postman need not."""
@@ -128,13 +133,16 @@ class Connection:
             for payload in self._received:
                 self._held_back = payload
                 if not self._share.take(len(payload)):
+                    self._send_answers()
                     await self._share.renew()
                 if self._outbox.full:
+                    self._send_answers()
                     # Its time ends here: what is waited for is no work.
                     self._share.resume()
                     await self._outbox.wait_room()
                 self._held_back = None
                 self._handle(payload, nursery)
+            self._send_answers()
             self._share.end()
         if not decoder.at_boundary():
             raise ProtocolError("the connection ended inside a frame")
@@ -169,6 +177,13 @@ class Connection:
         """Where the answers are not read, a release completes (decision 9), and nothing else is of use to anybody."""
         if not self._is_read and not may_be_release(payload):
             return
+        self._handling = True
+        try:
+            self._take_care(payload, nursery)
+        finally:
+            self._handling = False
+
+    def _take_care(self, payload: bytes, nursery: trio.Nursery) -> None:
         try:
             request = decode_request(payload)
         except MalformedRequestError as error:
@@ -182,6 +197,20 @@ class Connection:
         if self._tell is not None:
             self._tell(request)
         self._dispatcher.dispatch(self.client, request, nursery)
+
+    def _filled(self) -> None:
+        """There is something to be sent again."""
+        if self._handling:
+            self._has_answered = True
+        else:
+            self._postman.call(self)
+
+    def _send_answers(self) -> None:
+        """Send what was answered at once: it need not wait for the postman's turn."""
+        if self._has_answered:
+            self._has_answered = False
+            if self.send_some():
+                self._postman.call(self)
 
     def send_some(self) -> bool:
         """Send a chunk of what is ready; whether there is more. What does not go at once is left to a sender task."""

@@ -13,7 +13,7 @@ allocation at most."""
 FREE_BYTES = 4096
 """Larger requests take longer to understand than others to be answered: none of them is free."""
 
-TURN_FRAMES = 16
+TURN_FRAMES = 8
 TURN_S = 0.0005
 """Bounds of what is handled of one connection in a turn of the event loop: requests, and seconds."""
 
