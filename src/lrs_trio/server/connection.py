@@ -170,8 +170,10 @@ class Connection:
         held_back = () if self._held_back is None else (self._held_back,)
         for payload in chain(held_back, self._received):
             if not self._share.take(len(payload)):
+                self._send_answers()
                 await self._share.renew()
             self._handle(payload, nursery)
+        self._send_answers()
 
     def _handle(self, payload: bytes, nursery: trio.Nursery) -> None:
         """Where the answers are not read, a release completes (decision 9), and nothing else is of use to anybody."""
