@@ -440,6 +440,17 @@ async def test_a_medium_that_is_gone_answers_none_and_holds_up_nobody(dss: Dss) 
     assert there.stats.nb_obj == 1
 
 
+async def test_updates_that_belong_together_are_not_made_if_a_medium_is_gone(dss: Dss) -> None:
+    await dss.execute(directory("/srv/b"))
+    both = (MediumUpdate(medium_id("/srv/b"), add_objects=1), MediumUpdate(medium_id("/srv/a"), add_objects=1))
+
+    there, gone = await dss.execute(UpdateMedia(both, together=True))
+
+    assert gone is None
+    assert there is not None
+    assert there.stats.nb_obj == 0
+
+
 async def test_loads_and_errors_are_counted(dss: Dss) -> None:
     await dss.execute(AddMedia((replace(tape(), stats=MediumStats(nb_obj=9, nb_load=3)),)))
 

@@ -18,7 +18,7 @@ from lrs_trio.dss.home import ThreadedHome
 from lrs_trio.dss.operations import Blocked, MediumUpdate, Operation, Outcome, ReadMedia, ReadMedium, UpdateMedia
 from lrs_trio.dss.sqlite import SqliteHome
 from lrs_trio.errors import CommitInDoubtError, DssUnavailableError, LrsError
-from lrs_trio.model import Lock, LockOwner, LockType
+from lrs_trio.model import FsStatus, Lock, LockOwner, LockType
 
 from .samples import COMMAND, ELSEWHERE, directory, medium_id
 
@@ -335,6 +335,39 @@ async def test_what_was_blocked_does_not_undo_what_has_overtaken_it(
     last = fake.batches[-1]
     # What counts is still counted, and what is known of the other medium is still news.
     assert last == [UpdateMedia((found("a", 90), MediumUpdate(medium_id("b"), add_objects=1)))]
+
+
+@pytest.mark.parametrize("format", [False, True])
+async def test_a_status_that_was_found_out_is_old_news_too_and_one_that_was_made_is_not(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock, format: bool
+) -> None:
+    status = FsStatus.EMPTY if format else FsStatus.USED
+    objects = 0 if format else None
+    older = MediumUpdate(medium_id("a"), set_objects=objects, fs_status=status, mark_full=True, phys_spc_free=0)
+    fake.holders[UpdateMedia((older,))] = held("a")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(group.execute, UpdateMedia((older,)))
+        await trio.sleep(COMMIT_S / 2)
+        await group.execute(UpdateMedia((MediumUpdate(medium_id("a"), phys_spc_free=7),)))
+        fake.holders.clear()
+    left = MediumUpdate(medium_id("a"), set_objects=objects, fs_status=status if format else None)
+    assert fake.batches[-1] == [UpdateMedia((left,))]
+
+
+async def test_what_was_refused_has_overtaken_nothing(
+    group: GroupCommit, fake: FakeHome, autojump_clock: MockClock
+) -> None:
+    older = UpdateMedia((MediumUpdate(medium_id("a"), phys_spc_free=5),))
+    later = UpdateMedia((MediumUpdate(medium_id("a"), phys_spc_free=7),))
+    fake.holders[older] = held("a")
+    fake.refuse = lambda operation: operation == later
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(group.execute, older)
+        await trio.sleep(COMMIT_S / 2)
+        with pytest.raises(LrsError):
+            await group.execute(later)
+        fake.holders.clear()
+    assert fake.batches[-1] == [older]
 
 
 async def test_attempts_at_what_is_blocked_grow_apart_up_to_the_longest_wait(

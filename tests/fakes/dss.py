@@ -186,6 +186,8 @@ class FakeDss:
                     del self.locks[lock.type, lock.id]
                 return len(same)
             case UpdateMedia():
+                if operation.together and not all(medium in self.media for medium in operation.media):
+                    return tuple(map(self.media.get, operation.media))
                 return tuple(map(self._update, operation.updates))
             case SetDeviceStatus():
                 if operation.id not in self.devices:

@@ -13,8 +13,10 @@ from trio.testing import MockClock
 
 from lrs_trio.events import EventKind
 from lrs_trio.model import AdmStatus, Family, FsStatus, NotifyOperation, RequestKind, ResourceId
+from lrs_trio.scheduling.client import Client
 from lrs_trio.server.connection import READ_SIZE, WITHDRAWN_PER_STEP
 from lrs_trio.server.long_frames import AT_ONCE, LONG_BYTES
+from lrs_trio.server.turnstile import FREE_FRAMES, TURN_FRAMES
 from lrs_trio.settings import AccessSettings, ServerSettings
 from lrs_trio.wire.codec import decode_request
 from lrs_trio.wire.framing import PROTOCOL_VERSION, encode_frame
@@ -173,6 +175,37 @@ async def test_who_never_reads_is_closed_in_time_and_nobody_else_notices(autojum
         await still_served(other)
 
 
+@pytest.mark.parametrize("capacity", [1, 2, 8])
+async def test_a_small_channel_gives_no_longer_turns(autojump_clock: MockClock, capacity: int) -> None:
+    async with house_of(A) as house, door_of(house, ServerSettings(response_channel=capacity)) as door:
+        ours, theirs = trio.socket.socketpair()
+        door.accept(trio.SocketStream(theirs))
+        peer = Peer(trio.SocketStream(ours))
+        handled: list[int] = []
+        answered = door.server._dispatcher.dispatch
+        count = 0
+
+        def dispatch(client: Client, request: Request, nursery: trio.Nursery) -> None:
+            nonlocal count
+            count += 1
+            answered(client, request, nursery)
+
+        door.server._dispatcher.dispatch = dispatch  # type: ignore[method-assign]
+
+        class Watch(trio.abc.Instrument):
+            def after_task_step(self, task: trio.lowlevel.Task) -> None:
+                handled.append(count)
+
+        trio.lowlevel.add_instrument(watch := Watch())
+        await peer.send(*[(number, Ping()) for number in range(500)])
+        for _ in range(500):
+            await peer.receive()
+        trio.lowlevel.remove_instrument(watch)
+        assert count == 500
+        assert max(later - earlier for earlier, later in pairwise(handled)) <= TURN_FRAMES + FREE_FRAMES
+        await peer.leave()
+
+
 async def test_who_reads_slowly_but_reads_is_kept(autojump_clock: MockClock) -> None:
     settings = ServerSettings(response_channel=4, slow_client_s=30.0)
     async with house_of() as house, door_of(house, settings) as door:
@@ -245,18 +278,19 @@ async def test_who_begins_long_frames_and_ends_none_is_closed_and_keeps_only_him
 ) -> None:
     settings = ServerSettings(slow_client_s=30)
     async with house_of(A) as house, door_of(house, settings) as door:
+        begun = trio.current_time()
         for _ in range(2 * AT_ONCE):
             await door.connect(uid=5555).stream.send_all(long_one(1)[:-1])
-        await house.settle()
+        await trio.sleep(10)
         other, same = door.connect(uid=6666), door.connect(uid=5555)
-        begun = trio.current_time()
         await other.stream.send_all(long_one(2))
         await other.receive()
-        assert trio.current_time() == begun
+        assert trio.current_time() - begun == 10
         await still_served(same)
         await same.stream.send_all(long_one(3))
         await same.receive()
-        assert trio.current_time() - begun == pytest.approx(2 * 30)
+        assert trio.current_time() - begun == pytest.approx(30)
+        await trio.sleep(1)
         assert len(door.server) == 2
 
 

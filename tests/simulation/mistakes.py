@@ -360,8 +360,8 @@ MUTATIONS: Final = (
     # The DSS.
     Mutation(
         "dss/group_commit.py",
-        "                self._overtake(waiter)\n                del self._waiters[waiter]",
-        "                self._overtake(waiter)",
+        "                self._forget(waiter)\n                self._overtake",
+        "                self._overtake",
         "an operation that is answered is committed again",
     ),
     Mutation(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from math import inf
 from random import Random
 from typing import Any, Final, TypeVar, cast
@@ -19,9 +19,9 @@ import structlog
 import trio
 
 from lrs_trio.dss.home import Home
-from lrs_trio.dss.operations import Blocked, Operation, Outcome, UpdateMedia
+from lrs_trio.dss.operations import Blocked, MediumUpdate, Operation, Outcome, UpdateMedia
 from lrs_trio.errors import CommitInDoubtError, DssUnavailableError, LrsError
-from lrs_trio.model import Lock
+from lrs_trio.model import Lock, ResourceId
 
 T = TypeVar("T")
 
@@ -68,6 +68,8 @@ class _Waiter:
     """How often it was blocked."""
     blocked_by: Lock | None = None
     blocked_since: float = 0.0
+    serial: int = 0
+    """In the order of arrival."""
 
     def answer(self, outcome: Outcome) -> None:
         self.outcome = outcome
@@ -105,8 +107,9 @@ class GroupCommit:
         self._unavailable_since: float | None = None
         self._unavailable_why = ""
         self._failures = 0
-        self._blocked = False
-        """Whether anything has waited for a lock of somebody else since there was nothing to do."""
+        self._serial = count()
+        self._blocked: dict[ResourceId, dict[_Waiter, None]] = {}
+        """The updates that wait for somebody else and tell what was found out about a medium."""
         self.transactions = 0
         """Batches committed."""
         self.operations = 0
@@ -164,7 +167,7 @@ class GroupCommit:
         if self._closing or self._ended:
             return [_closed(operation) for operation in operations]
         caller = _Caller(len(operations))
-        waiters = [_Waiter(operation, caller.answer_one) for operation in operations]
+        waiters = [_Waiter(operation, caller.answer_one, serial=next(self._serial)) for operation in operations]
         if not waiters:
             return []
         self._waiters.update(dict.fromkeys(waiters))
@@ -185,7 +188,8 @@ class GroupCommit:
         if self._closing or self._ended:
             done(_closed(operation))
             return
-        self._waiters[_Waiter(operation, cast("Callable[[Outcome], None]", done))] = None
+        told = cast("Callable[[Outcome], None]", done)
+        self._waiters[_Waiter(operation, told, serial=next(self._serial))] = None
         self._look.set()
 
     def close(self) -> None:
@@ -206,7 +210,6 @@ class GroupCommit:
                 if batch:
                     await self._commit(batch)
                 else:
-                    self._blocked = self._blocked and bool(self._waiters)
                     self._look = trio.Event()
                     with trio.move_on_at(self._next_attempt()):
                         await self._look.wait()
@@ -260,23 +263,37 @@ class GroupCommit:
         self.largest_seen = max(self.largest_seen, len(batch))
         for waiter, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Blocked):
-                self._blocked = True
                 self._block(waiter, outcome.holder)
             else:
                 self.operations += 1
-                self._overtake(waiter)
-                del self._waiters[waiter]
+                self._forget(waiter)
+                self._overtake(waiter, outcome)
                 waiter.answer(outcome)
 
-    def _overtake(self, done: _Waiter) -> None:
+    def _overtake(self, done: _Waiter, outcome: Outcome) -> None:
         """What is blocked and came before `done` must not undo it when it is done at last."""
         if not self._blocked or not isinstance(done.operation, UpdateMedia):
             return
-        for waiter in self._waiters:
-            if waiter is done:
-                return
-            if waiter.blocked_by is not None and isinstance(waiter.operation, UpdateMedia):
-                waiter.operation = waiter.operation.overtaken_by(done.operation)
+        # Nothing of it was done where it was refused, and perhaps nothing where a medium is gone.
+        if isinstance(outcome, LrsError) or (isinstance(outcome, tuple) and None in outcome):
+            return
+        for update in filter(_tells, done.operation.updates):
+            for waiter in [older for older in self._blocked.get(update.id, ()) if older.serial < done.serial]:
+                waiter.operation = cast(UpdateMedia, waiter.operation).overtaken_by(update)
+                self._has_nothing_to_tell(waiter, update.id)
+
+    def _has_nothing_to_tell(self, waiter: _Waiter, medium: ResourceId) -> None:
+        waiters = self._blocked.get(medium)
+        if waiters is not None and waiter in waiters:
+            del waiters[waiter]
+            if not waiters:
+                del self._blocked[medium]
+
+    def _forget(self, waiter: _Waiter) -> None:
+        del self._waiters[waiter]
+        if waiter.blocked_by is not None and isinstance(waiter.operation, UpdateMedia):
+            for medium in waiter.operation.media:
+                self._has_nothing_to_tell(waiter, medium)
 
     def _block(self, waiter: _Waiter, holder: Lock) -> None:
         """Keep a waiter in the queue until somebody else's lock may have gone."""
@@ -287,6 +304,9 @@ class GroupCommit:
                 "waiting for a lock in the dss", lock=holder.type.value, resource=holder.id, holder=str(holder.owner)
             )
         waiter.blocked_by = holder
+        if isinstance(waiter.operation, UpdateMedia):
+            for update in filter(_tells, waiter.operation.updates):
+                self._blocked.setdefault(update.id, {})[waiter] = None
         waiter.not_before = now + self._less_at_random(min(FIRST_WAIT_S * 2.0**waiter.attempts, LONGEST_WAIT_S))
         waiter.attempts = min(waiter.attempts + 1, 32)
         self._put_back([waiter])
@@ -296,7 +316,7 @@ class GroupCommit:
         for waiter in batch:
             waiter.under_way = False
             if waiter.gone:
-                del self._waiters[waiter]
+                self._forget(waiter)
 
     def _leave(self, waiter: _Waiter) -> None:
         """The waiter's task goes, because it is cancelled."""
@@ -305,7 +325,7 @@ class GroupCommit:
         if waiter.under_way:
             waiter.gone = True
         else:
-            del self._waiters[waiter]
+            self._forget(waiter)
 
     def _end(self) -> None:
         self._ended = True
@@ -340,6 +360,11 @@ class GroupCommit:
             away_s = round(trio.current_time() - self._unavailable_since, 3)
             self._unavailable_since = None
             log.info("dss available again", away_s=away_s)
+
+
+def _tells(update: MediumUpdate) -> bool:
+    """Whether an update tells what was found out about its medium."""
+    return update.phys_spc_free is not None
 
 
 def _closed(operation: Operation[Any]) -> LrsError:

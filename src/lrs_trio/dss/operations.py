@@ -191,15 +191,30 @@ class UpdateMedia(Operation["tuple[Medium | None, ...]"]):
     """Apply all `updates`, or none. The result is each medium as it is now, ``None`` where it is gone."""
 
     updates: tuple[MediumUpdate, ...]
+    together: bool = False
+    """Whether nothing is to be done if a medium is gone; else the others are updated all the same."""
 
-    def overtaken_by(self, later: UpdateMedia) -> UpdateMedia:
-        """What is left to be done if `later` was done first: the space that was found on its media is old news now."""
-        found = {update.id for update in later.updates if update.phys_spc_free is not None}
+    @property
+    def media(self) -> tuple[ResourceId, ...]:
+        return tuple(update.id for update in self.updates)
+
+    def overtaken_by(self, later: MediumUpdate) -> UpdateMedia:
+        """What is left to be done if `later` was done first: what was found out about that medium is old news now."""
         return UpdateMedia(
             tuple(
-                replace(update, phys_spc_used=None, phys_spc_free=None) if update.id in found else update
+                replace(
+                    update,
+                    phys_spc_used=None,
+                    phys_spc_free=None,
+                    mark_full=False,
+                    # A format says what the medium is from then on, not what was found.
+                    fs_status=None if update.set_objects is None else update.fs_status,
+                )
+                if update.id == later.id
+                else update
                 for update in self.updates
-            )
+            ),
+            self.together,
         )
 
 

@@ -84,6 +84,8 @@ def _update(operation: UpdateMedia, pages: dict[ResourceId, _Page | LrsError]) -
         if isinstance(page, LrsError):
             return page
         found.append(page)
+    if operation.together and None in found:
+        return tuple(None if page is None else page.medium for page in found)
     media: list[Medium | None] = []
     for update, page in zip(operation.updates, found, strict=True):
         if page is not None:

@@ -108,8 +108,12 @@ class ReleaseRequest:
             raise error
 
     def books(self) -> UpdateMedia:
-        """Sizes and counts of all media, to be added in one transaction, so that nothing is ever half counted."""
-        return UpdateMedia(tuple(part.grant.device.figures(part.waiting) for part in self.parts))
+        """Sizes and counts of all media, to be added in one transaction, so that nothing is ever half counted.
+
+        What a partial release has not counted, if one of its media is gone, its client counts once more later on.
+        """
+        updates = tuple(part.grant.device.figures(part.waiting) for part in self.parts)
+        return UpdateMedia(updates, together=self._body.partial)
 
     def end(self, outcome: Sequence[Medium | None] | OSError) -> None:
         """Answer. `outcome` has the rows of the media after their books were written, or says why they were not.

@@ -137,6 +137,7 @@ class Connection:
                     await self._share.renew()
                 if self._outbox.full:
                     self._send_answers()
+                if self._outbox.full:
                     # Its time ends here: what is waited for is no work.
                     self._share.resume()
                     await self._outbox.wait_room()
@@ -150,14 +151,16 @@ class Connection:
     async def _receive(self, missing: int) -> bytes | bytearray:
         """What has come next. A frame that lacks much has to be complete in time, for it keeps others from beginning.
 
+        Nor does it wait for room for any longer: it could not be seen meanwhile that its client has gone.
+
         Raises:
             ProtocolError: it is not.
         """
         if missing <= LONG_BYTES:
             return await self._stream.receive_some(READ_SIZE)
         rest = bytearray()
-        async with self._room:
-            with trio.move_on_after(self._settings.slow_client_s):
+        with trio.move_on_after(self._settings.slow_client_s):
+            async with self._room:
                 while len(rest) < missing and (data := await self._stream.receive_some(READ_SIZE)):
                     rest += data
                 return rest

@@ -67,6 +67,7 @@ class ResponseChannel:
         """Accept no more, and forget what is there: nobody will read it."""
         self.close()
         self._unsent.clear()
+        self._reported = 0
 
     async def wait_room(self) -> None:
         """Return once the channel is not full any more, or nothing will ever be sent."""

@@ -80,9 +80,11 @@ def _apply(operation: UpdateMedia, hold: _Hold) -> Outcome:
     for update in operation.updates:
         if update.id in hold.malformed:
             return hold.malformed[update.id]
+    rows = [hold.rows.get(update.id) for update in operation.updates]
+    if operation.together and None in rows:
+        return tuple(None if row is None else row.medium for row in rows)
     media: list[Medium | None] = []
-    for update in operation.updates:
-        row = hold.rows.get(update.id)
+    for update, row in zip(operation.updates, rows, strict=True):
         if row is not None:
             row.medium = updated_medium(row.medium, update)
         media.append(None if row is None else row.medium)
