@@ -15,10 +15,11 @@ import trio.testing
 from trio.testing import MockClock
 
 from lrs_trio.client import blocking
-from lrs_trio.client.asynchronous import Client, open_client_on
+from lrs_trio.client.asynchronous import GIVE_BACK_SECONDS, Client, open_client_on
+from lrs_trio.client.common import Held, HeldMedium
 from lrs_trio.errors import LrsError
 from lrs_trio.model import RequestKind
-from lrs_trio.wire.messages import Failed, Release, ReleasedMedium, Request, RequestBody, ResponseBody
+from lrs_trio.wire.messages import Failed, Release, Released, ReleasedMedium, Request, RequestBody, ResponseBody
 from tests.client.samples import A, Script, frame, usual_answer
 
 if TYPE_CHECKING:
@@ -115,6 +116,47 @@ async def test_media_whose_sync_is_cancelled_are_given_back_when_it_has_ended(au
         assert site.releases == [reported(40, 1, partial=True)]
         await site.end_sync()
         assert site.releases[1:] == [GIVEN_UP]
+
+
+async def test_a_client_that_is_closed_in_order_has_given_everything_back(autojump_clock: MockClock) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    daemon = SlowDaemon()
+
+    async def listen() -> None:
+        while data := await theirs.receive_some():
+            if said := daemon.script.hear(bytes(data)):
+                await theirs.send_all(said)
+
+    async def end_sync_later() -> None:
+        await trio.sleep(GIVE_BACK_SECONDS / 2)
+        await theirs.send_all(daemon.end_sync())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listen)
+        async with open_client_on(ours) as client:
+            with trio.move_on_after(1) as given_up:
+                async with client.write(100) as allocation:
+                    allocation.media[0].wrote(40)
+                    with trio.move_on_after(0.1):
+                        await allocation.sync()
+                    allocation.media[0].wrote(60)
+                    given_up.cancel()
+            nursery.start_soon(end_sync_later)
+    assert daemon.script.releases == [reported(40, 1, partial=True), reported(60, 1)]
+
+
+def test_an_answer_that_is_told_twice_counts_once() -> None:
+    held = Held((HeldMedium(A, "/srv/a", 0),), RequestKind.RELEASE_WRITE, syncs=True)
+    held.media[0].wrote(40)
+    first = held.checkpoint()
+    held.partial = 1
+    answer = Released((A,), RequestKind.RELEASE_WRITE, True)
+    assert held.answered(1, answer) is None
+    held.media[0].wrote(20)
+    held.checkpoint()
+    held.partial = 2
+    assert held.answered(1, answer) is None
+    assert (first, held.finish()) == (reported(40, 1, partial=True), reported(20, 1))
 
 
 @pytest.mark.parametrize(("error", "left"), [(0, reported(20, 1)), (errno.EIO, reported(60, 2))])

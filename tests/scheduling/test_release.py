@@ -368,6 +368,22 @@ async def test_a_medium_deleted_meanwhile_is_an_error(autojump_clock: MockClock)
         assert await client.answer(2) == Failed(-errno.ENOENT, RELEASE)
 
 
+@pytest.mark.note("2.2", "4.5")
+@pytest.mark.parametrize("partial", [True, False])
+async def test_a_partial_release_of_which_a_medium_is_gone_counts_nothing(
+    autojump_clock: MockClock, partial: bool
+) -> None:
+    async with house_of(A, B) as house:
+        client = house.connect()
+        client.write(1, 1)
+        await client.granted()
+        del house.site.dss.media[medium_id(B)]
+        client.release(back(A, 40), back(B, 40), id=2, partial=partial)
+        assert await client.answer(2) == Failed(-errno.ENOENT, RELEASE)
+        # Its client counts all of it once more with what follows; after a last release nothing follows.
+        assert house.site.medium(A).stats.logc_spc_used == (0 if partial else 40)
+
+
 # Partial releases (decision 5).
 
 

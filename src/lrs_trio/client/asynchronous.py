@@ -89,9 +89,10 @@ async def open_client_on(stream: trio.abc.Stream) -> AsyncIterator[Client]:
             yield client
         except Exception as error:  # noqa: BLE001 raised below: the nursery would wrap it in a group
             failure = error
-        # A release that nobody waits for may still be on its way.
-        outgoing.close()
-        with trio.move_on_after(GIVE_BACK_SECONDS):
+        # A release that nobody waits for may still be on its way, or wait for the answer to a sync.
+        with outgoing, trio.move_on_after(GIVE_BACK_SECONDS):
+            await client.all_ended()
+            outgoing.close()
             await client.flushed.wait()
         nursery.cancel_scope.cancel(reason="the client is closed")
     if failure is not None:
@@ -280,6 +281,12 @@ class Client:
         while held.partial is not None:
             await self._partials[held.partial].answered.wait()
 
+    async def all_ended(self) -> None:
+        """Return when no last release waits for a partial one any more."""
+        for under_way in tuple(self._partials.values()):
+            if under_way.held.waits_to_end:
+                await under_way.answered.wait()
+
     def end(self, held: Held, last: Callable[[], Release]) -> None:
         """Send the last release of `held`, if that was not done, as soon as the daemon takes it; nobody waits."""
         release = held.end(last)
@@ -364,7 +371,7 @@ class Client:
         if settled is None:
             return None
         settled.answered.set()
-        return settled.held.answered(body)
+        return settled.held.answered(request_id, body)
 
     def _give_back(self, response: Response) -> None:
         """Release a grant that nobody waits for."""

@@ -333,7 +333,7 @@ class Client:
         held = self._partials.get(response.request_id)
         if held is None:
             return
-        last = held.answered(response.body)
+        last = held.answered(response.request_id, response.body)
         del self._partials[response.request_id]
         if last is not None:
             self.send(last)

@@ -107,12 +107,19 @@ class Held:
         self._reported = release.media
         return release
 
-    def answered(self, body: ResponseBody | None) -> Release | None:
+    @property
+    def waits_to_end(self) -> bool:
+        """Whether the last release waits for the answer to the partial one."""
+        return self._last is not None
+
+    def answered(self, partial: int, body: ResponseBody | None) -> Release | None:
         """The partial release was answered with `body`; the last release, if that has waited for it.
 
         An error counts none of its media, so only a success takes away what was reported: the rest,
-        and what was written meanwhile, is left to the next release.
+        and what was written meanwhile, is left to the next release. Harmless if it is told once more.
         """
+        if partial != self.partial:
+            return None
         self.partial = None
         if isinstance(body, Released):
             for held, reported in zip(self.media, self._reported, strict=True):
