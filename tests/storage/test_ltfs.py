@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 from typing import Final
@@ -19,6 +20,7 @@ from structlog.testing import capture_logs
 from lrs_trio.errors import LabelError, LrsError, OperationError
 from lrs_trio.model import Family, FsType, Medium, ResourceId, Space
 from lrs_trio.settings import LtfsSettings
+from lrs_trio.storage import ltfs
 from lrs_trio.storage.ltfs import LtfsFilesystem, System, release_drive
 from lrs_trio.storage.protocols import TapeFilesystem
 from lrs_trio.storage.space import FullThreshold
@@ -291,6 +293,34 @@ async def test_a_server_that_still_writes_its_index_is_awaited(site: Site, tmp_p
     await trio.to_thread.run_sync(go.write_text, "\n")
     with trio.fail_after(PATIENCE_S):
         assert await filesystem.adopt() is None
+
+
+@pytest.mark.usefixtures("started")
+@pytest.mark.parametrize("operation", ["mount", "unmount", "format"])
+async def test_what_a_command_that_has_ended_leaves_behind_keeps_no_drive(site: Site, operation: str) -> None:
+    """Some scripts leave something in the background. Of a mount that has failed, that is no server either."""
+    filesystem = await site.mounted() if operation == "unmount" else await site.filesystem()
+    status = 5 if operation == "mount" else 0
+    site.program(operation, f"{site.no_line if operation == 'unmount' else ''}\nsetsid sleep 1000 &\nexit {status}")
+    with suppress(OperationError):
+        await (filesystem.unmount() if operation == "unmount" else getattr(filesystem, operation)(medium()))
+    with capture_logs() as lines, trio.fail_after(PATIENCE_S):
+        assert await (await site.filesystem()).adopt() is None
+    assert not lines
+
+
+async def test_what_a_mount_has_left_behind_is_not_awaited_for_ever(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    site.program("mount", f"{site.line_for()}\nsetsid sh -c 'read line < {go}' &")
+    filesystem = await site.mounted()
+    await filesystem.unmount()
+    monkeypatch.setattr(ltfs, "_SERVER_ENDS_S", 0.0)
+    with trio.fail_after(PATIENCE_S):
+        assert await filesystem.adopt() is None
+    await trio.to_thread.run_sync(go.write_text, "\n")
 
 
 async def test_commands_run_where_no_lifeline_can_be(site: Site) -> None:

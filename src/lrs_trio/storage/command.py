@@ -86,6 +86,11 @@ class Lifeline:
             raise
         return descriptor
 
+    @staticmethod
+    def let_go(descriptor: int) -> None:
+        """Let nobody hold it any more who has inherited `descriptor`."""
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
     def is_held(self) -> bool:
         """Whether anybody has it; also ``False`` where nobody could. Blocks."""
         try:

@@ -38,6 +38,9 @@ _MOUNT_POINT_MODE: Final = 0o750
 _CAPACITY = re.compile(r"LTFS\d+I Volume capacity is (\d{1,9}) GB", re.IGNORECASE)
 _GIB: Final = 2**30
 
+_SERVER_ENDS_S: Final = 600.0
+"""How long a server may take to end when nothing of it is mounted any more. Seconds."""
+
 _LOOK_AGAIN_S: Final = 1.0
 """How often to look whether a predecessor's command has ended. Seconds."""
 
@@ -123,7 +126,7 @@ class LtfsFilesystem:
         """
         path, mount_point = self._opened, self._mount_point
         await self._make_mount_point(mount_point)
-        done = await self._work(self._mounting, "mount", self._settings.mount, path, mount_point)
+        done = await self._work(self._mounting, "mount", self._settings.mount, path, mount_point, leaves_server=True)
         if not done.ok:
             raise OperationError(errno.EIO, f"{medium.id} cannot be mounted: {done}", {"mount": done.how})
         entry = await self._mounted()
@@ -232,15 +235,17 @@ class LtfsFilesystem:
     async def _settled(self) -> MountEntry | None:
         """What is mounted from this drive, once nothing that was started before can change that or uses the drive.
 
-        A server whose filesystem is unmounted has not ended before its index is written.
+        A server whose filesystem is unmounted has not ended before its index is written. One that does not end
+        though nothing of it is mounted is no server, but something else that a mount has left in the background.
         """
         told = False
+        patient_until = trio.current_time() + _SERVER_ENDS_S
         while True:
             # Asked before the table is read: the table shows what came of those that have ended.
             changing = await self._is_held(self._changing)
             mounting = await self._is_held(self._mounting)
             entry = await self._mounted()
-            if not changing and (entry is not None or not mounting):
+            if not changing and (entry is not None or not mounting or trio.current_time() >= patient_until):
                 return entry
             if not told:
                 log.warning(
@@ -262,8 +267,12 @@ class LtfsFilesystem:
         template: str,
         *arguments: str,
         on_line: Callable[[str], None] | None = None,
+        leaves_server: bool = False,
     ) -> Finished:
-        """As `_run`, and the next daemon will know of the command by `lifeline` if this one is killed."""
+        """As `_run`, and the next daemon will know of the command by `lifeline` if this one is killed.
+
+        What it leaves in the background is of no interest, unless that is the server of what it has mounted.
+        """
         try:
             descriptor = await trio.to_thread.run_sync(lifeline.take, limiter=self._host_calls)
         except OSError as error:
@@ -271,7 +280,10 @@ class LtfsFilesystem:
             log.warning("the next daemon would not know of this command", command=key, error=describe(error))
             return await _run(key, template, *arguments, on_line=on_line)
         try:
-            return await _run(key, template, *arguments, on_line=on_line, pass_fds=[descriptor])
+            done = await _run(key, template, *arguments, on_line=on_line, pass_fds=[descriptor])
+            if not (leaves_server and done.ok):
+                lifeline.let_go(descriptor)
+            return done
         finally:
             os.close(descriptor)
 

@@ -53,7 +53,9 @@ _OURS: Final = {
     "client_min_messages": "warning",
     # What a statement sees does not depend on what a site finds good for others: all of ours are written for this.
     "default_transaction_isolation": "read committed",
-    # The server notices within half a minute that this host has gone, and gives up its locks.
+    # The server notices within half a minute that this host has gone, and gives up its locks; also where it has sent
+    # something that is not acknowledged, for which keepalives are not used.
+    "tcp_user_timeout": "30000",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "4",

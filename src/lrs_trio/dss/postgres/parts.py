@@ -6,7 +6,7 @@ is `Blocked`: whoever has forgotten a transaction on one medium must not keep th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -37,8 +37,10 @@ from lrs_trio.model import Lock, LockOwner, LockType, ResourceId, lock_id
 SOMEBODY: Final = "the server of the DSS (an open transaction)"
 """Where the owner is of a row that somebody keeps."""
 
-_SHORT_WAIT_MS: Final = 50
-"""For each row that may be kept: everybody else has waited for it already."""
+_SHORT_WAIT_MS: Final = 5
+_SHORTEST_WAIT_MS: Final = 1
+"""For each row that may be kept, and for one that was when it was wanted last: a whole batch has waited for it
+already. There may be as many of them as there are devices."""
 
 
 def keys_of(operation: Operation[Any]) -> tuple[Key, ...]:
@@ -69,14 +71,16 @@ class Parts:
     transaction: Transaction
     batch: Sequence[Operation[Any]]
     shown: str
+    suspected: Collection[Key] = ()
+    """Rows that somebody has kept from us before."""
     waiting: set[Key] = field(default_factory=set)
     """Rows of the operations that somebody's transaction blocks."""
     _outcomes: dict[int, Outcome] = field(default_factory=dict)
     _kept: dict[Key, Lock] = field(default_factory=dict)
 
-    async def wait_briefly(self) -> None:
+    async def wait_briefly(self, milliseconds: int = _SHORT_WAIT_MS) -> None:
         """From now on wait for no row as long as a batch does."""
-        await self.transaction.connection.execute(f"SET LOCAL lock_timeout = {_SHORT_WAIT_MS}")
+        await self.transaction.connection.execute(f"SET LOCAL lock_timeout = {milliseconds}")
 
     async def look_for_kept_media(self) -> None:
         """Take the rows of all media of the batch that nobody keeps: one that somebody keeps costs no wait then."""
@@ -88,10 +92,25 @@ class Parts:
             self._kept[key] = _held(key, pid)
 
     async def execute(self) -> list[Outcome]:
-        """Do what can be done, writes first, so that reads see them; the outcomes are in the order of the batch."""
-        places = range(len(self.batch))
-        await self._do(sorted(places, key=lambda place: type(self.batch[place]) in READS))
-        return [self._outcomes[place] for place in places]
+        """Do what can be done, writes first, so that reads see them; the outcomes are in the order of the batch.
+
+        What needs rows that are suspected to be kept is tried alone: it would spoil the attempts at the others.
+        """
+        reads, doubtful, others = [], [], []
+        for place, operation in enumerate(self.batch):
+            if type(operation) in READS:
+                reads.append(place)
+            elif any(key in self.suspected for key in keys_of(operation)):
+                doubtful.append(place)
+            else:
+                others.append(place)
+        await self._do(others)
+        if doubtful:
+            await self.wait_briefly(_SHORTEST_WAIT_MS)
+            for place in doubtful:
+                await self._do([place])
+        await self._do(reads)
+        return [self._outcomes[place] for place in range(len(self.batch))]
 
     async def _do(self, places: Sequence[int]) -> None:
         places = [place for place in places if not self._is_kept(place)]

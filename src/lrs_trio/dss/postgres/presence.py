@@ -68,7 +68,7 @@ async def claim_presence(
     server is ended, which may take `ending` seconds.
 
     Raises:
-        AlreadyRunningError: EEXIST, a living daemon holds it, or (`HeldElsewhereError`) one that may be alive.
+        AlreadyRunningError: EEXIST, a living daemon holds it; EBUSY (`HeldElsewhereError`), one that may be alive.
     """
     number = zlib.crc32(us.host.encode()) - 2**31
     ends = asyncio.get_running_loop().time() + ending
@@ -78,7 +78,7 @@ async def claim_presence(
             holds = _look_at(holder, us, start_time_of)
             if holds is _Holds.ELSEWHERE:
                 raise HeldElsewhereError(
-                    errno.EEXIST,
+                    errno.EBUSY,
                     f"a daemon of another machine or container, or one from before this machine was started, serves "
                     f"host {us.host} in this DSS: {holder.name} (server process {holder.backend}); each needs a host "
                     f"name of its own, see `host` in the settings; if none runs there, look at pg_stat_activity",

@@ -52,7 +52,7 @@ from lrs_trio.dss.postgres.schema import check_version
 from lrs_trio.dss.postgres.transaction import NUMBER_COLUMNS, Number, Transaction
 from lrs_trio.dss.recovery import StartTimeOf
 from lrs_trio.errors import CommitInDoubtError, DssUnavailableError, LrsError, describe
-from lrs_trio.model import LockOwner, Medium, ResourceId
+from lrs_trio.model import LockOwner, LockType, Medium, ResourceId
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -241,11 +241,18 @@ class Session:
         self, transaction: Transaction, batch: Sequence[Operation[Any]], *, look: bool
     ) -> list[Outcome]:
         """`look`: somebody keeps rows of media, or has done so."""
-        parts = Parts(transaction, batch, self.shown)
+        # Those of media are looked for, all at once.
+        suspected = frozenset(key for key in self._kept if key[0] is not LockType.MEDIA_UPDATE)
+        parts = Parts(transaction, batch, self.shown, suspected)
         await parts.wait_briefly()
         if look:
             await parts.look_for_kept_media()
-        outcomes = await parts.execute()
+        try:
+            outcomes = await parts.execute()
+        except BaseException:
+            # The next attempt begins with what is known of this one, should there be more than time allows.
+            self._kept |= parts.waiting
+            raise
         self._kept = self._kept.difference(*map(keys_of, batch)) | parts.waiting
         return outcomes
 
@@ -323,7 +330,6 @@ class Session:
             raise
         # Another server, or one that has crashed, may give the numbers out again by which we know what we have seen.
         self._versions = {}
-        self._kept = set()
         connection.add_log_listener(self._note)
         self._connection = connection
         return connection
