@@ -7,13 +7,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
+import pytest
 import trio
 
 from lrs_trio.dss.group_commit import GroupCommit
-from lrs_trio.dss.operations import Dss, MediumUpdate, UpdateMedia
+from lrs_trio.dss.operations import Dss, MediumUpdate, Operation, Outcome, UpdateMedia
 from lrs_trio.dss.postgres.connection import LIMITS, Limits
 from lrs_trio.dss.postgres.home import open_postgres_home
+from lrs_trio.dss.postgres.operations import execute
+from lrs_trio.dss.postgres.transaction import Transaction
 from lrs_trio.model import LockOwner
 from lrs_trio.settings import DssSettings
 from tests.dss.samples import DAEMON, directory, medium_id
@@ -91,3 +95,15 @@ async def until(holds: Callable[[], object]) -> None:
     with trio.fail_after(PATIENCE_S):
         while not holds():  # noqa: ASYNC110 there is no event
             await trio.sleep(0.002)
+
+
+def counted_attempts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many operations each attempt at a part of a batch has, from now on."""
+    attempts: list[int] = []
+
+    async def attempt(transaction: Transaction, batch: Sequence[Operation[Any]]) -> list[Outcome]:
+        attempts.append(len(batch))
+        return await execute(transaction, batch)
+
+    monkeypatch.setattr("lrs_trio.dss.postgres.parts.execute", attempt)
+    return attempts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from signal import SIGCONT, SIGSTOP
@@ -22,7 +22,6 @@ from lrs_trio.dss.operations import (
     DeleteMedium,
     MediumRow,
     Operation,
-    Outcome,
     ReadChangedMedia,
     ReadMedium,
     ReleaseLock,
@@ -31,13 +30,11 @@ from lrs_trio.dss.operations import (
 )
 from lrs_trio.dss.postgres.connection import Limits
 from lrs_trio.dss.postgres.home import open_postgres_home
-from lrs_trio.dss.postgres.operations import execute
-from lrs_trio.dss.postgres.transaction import Transaction
 from lrs_trio.model import AdmStatus, LockType
 from lrs_trio.settings import DssSettings
 from tests.dss.samples import DAEMON, ELSEWHERE, device_id, directory, log_entry, medium_id
 
-from .daemon import MEDIA, add_one, counting, open_dss, until
+from .daemon import MEDIA, add_one, counted_attempts, counting, open_dss, until
 from .phobos_client import PhobosClient, media_key
 
 TAKE = TakeLock(LockType.MEDIA, medium_id("/srv/a"), DAEMON)
@@ -303,14 +300,7 @@ async def test_rows_that_were_kept_before_cost_an_attempt_each(
     settings: DssSettings, client: PhobosClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else each of them would have the others of its batch tried in halves, time and again."""
-    attempts = 0
-
-    async def counted(transaction: Transaction, batch: Sequence[Operation[Any]]) -> list[Outcome]:
-        nonlocal attempts
-        attempts += 1
-        return await execute(transaction, batch)
-
-    monkeypatch.setattr("lrs_trio.dss.postgres.parts.execute", counted)
+    attempts = counted_attempts(monkeypatch)
     paths = [f"/srv/{number}" for number in range(20)]
     async with open_postgres_home(settings, DAEMON, QUICK) as home:
         await home.commit([directory(path) for path in paths])
@@ -321,12 +311,12 @@ async def test_rows_that_were_kept_before_cost_an_attempt_each(
         books = [add_one(path) for path in paths] * 10
         batch = [*books[:100], *releases, *books[100:]]
         await home.commit(batch)
-        attempts = 0
+        attempts.clear()
         outcomes = await home.commit(batch)
         assert [place for place, outcome in enumerate(outcomes) if isinstance(outcome, Blocked)] == [
             *range(100, 100 + len(releases))
         ]
-        assert attempts == 1 + len(releases)
+        assert len(attempts) == 1 + len(releases)
         client.execute("ROLLBACK")
         assert await home.commit(releases) == [True] * len(releases)
     assert set(client.objects().values()) == {20}
