@@ -16,7 +16,7 @@ from lrs_trio.devices.to_sync import SyncStatus
 from lrs_trio.dss.operations import ReadMedium, TakeLock, UpdateMedia
 from lrs_trio.errors import LrsError
 from lrs_trio.model import AdmStatus, FsStatus, LockType, RequestKind
-from tests.devices.drives import ELSEWHERE, NO_PROCESS, running, statuses
+from tests.devices.drives import ELSEWHERE, NO_PROCESS, Watched, running, statuses
 from tests.fakes.library import SECONDS, tape_id
 from tests.fakes.tapes import GIB, TapeSite
 
@@ -465,6 +465,14 @@ async def test_a_stop_at_any_step_of_an_exchange_ends_in_order(autojump_clock: M
     assert site.dss.locks == {}
 
 
+async def unmounts_of_a_stop(watched: Watched, site: TapeSite) -> list[float]:
+    """When the drive begins to unmount its tape, in seconds after it was told to stop."""
+    began = trio.current_time()
+    watched.drive.stop()
+    await watched.drive.ended.wait()
+    return [time - began for time, _, _ in site.library.calls("unmount")]
+
+
 @pytest.mark.note("11")
 @pytest.mark.parametrize("error", [LrsError(errno.EBUSY, "in use"), NO_PROCESS])
 async def test_a_stop_waits_for_a_tape_that_somebody_uses_without_a_grant(
@@ -474,10 +482,7 @@ async def test_a_stop_waits_for_a_tape_that_somebody_uses_without_a_grant(
     site.library.fail("unmount", error, error)
     async with running(site) as watched:
         await watched.mounted("T00")
-        began = trio.current_time()
-        watched.drive.stop()
-        await watched.drive.ended.wait()
-        assert [time - began for time, _, _ in site.library.calls("unmount")] == [0, 65, 130]
+        assert await unmounts_of_a_stop(watched, site) == [0, 65, 130]
     assert statuses(site)[-1] == "stopped"
     assert site.dss.locks == {}
 
@@ -524,10 +529,7 @@ async def test_a_stop_does_not_wait_for_ever_for_a_host_that_cannot_begin_to_unm
     site.library.fail("unmount", *[NO_PROCESS] * 100)
     async with running(site) as watched:
         await watched.mounted("T00")
-        began = trio.current_time()
-        watched.drive.stop()
-        await watched.drive.ended.wait()
-        assert [time - began for time, _, _ in site.library.calls("unmount")] == [0, 65, 130]
+        assert await unmounts_of_a_stop(watched, site) == [0, 65, 130]
     # The next start adopts it as it is.
     assert (statuses(site)[-1], site.library.drives["D0"].mounted) == ("stopped", True)
     assert site.drive_row("D0").adm_status is AdmStatus.UNLOCKED

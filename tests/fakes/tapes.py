@@ -167,6 +167,20 @@ class TapeClient(FakeClient):
         return ReleasedMedium(tape_id(name), 0, size, 1, True)
 
 
+def two_generations() -> tuple[TapeSite, TapeSettings]:
+    """An LTO-8 tape in the LTO-9 drive, which is the only one for the other tape, and an empty LTO-8 drive."""
+    site = TapeSite(drives=0, tapes=0)
+    site.add_drive("D8", model="ULT3580-TD8")
+    site.add_drive("D9", model="ULT3580-TD9")
+    site.add_tape("T8", drive="D9")
+    site.add_tape("T9", model="LTO9")
+    settings = tape_settings(
+        drive_types={"LTO8_drive": ("ULT3580-TD8",), "LTO9_drive": ("ULT3580-TD9",)},
+        tape_types={"LTO8": ("LTO8_drive", "LTO9_drive"), "LTO9": ("LTO9_drive",)},
+    )
+    return site, settings
+
+
 @asynccontextmanager
 async def tape_house(
     site: TapeSite | None = None,

@@ -6,7 +6,6 @@ import errno
 import math
 from dataclasses import replace
 from random import Random
-from typing import Any
 
 import pytest
 import trio
@@ -18,7 +17,7 @@ from lrs_trio.model import AdmStatus, FsStatus, NotifyOperation, RequestKind
 from lrs_trio.wire.messages import Failed, Formatted, Notified, Notify, Released, WriteGranted
 from tests.fakes.house import back
 from tests.fakes.library import SECONDS, tape_id
-from tests.fakes.tapes import GIB, TapeClient, TapeHouse, TapeSite, tape_house, tape_settings
+from tests.fakes.tapes import GIB, TapeClient, TapeHouse, TapeSite, tape_house, two_generations
 
 
 async def test_a_write_loads_a_tape_and_its_release_is_synced(autojump_clock: MockClock) -> None:
@@ -359,17 +358,9 @@ async def test_one_that_is_served_by_other_drives_meanwhile_is_not_refused_when_
 
 
 async def test_a_read_whose_tapes_cannot_be_taken_out_of_the_wrong_drives_is_refused(autojump_clock: MockClock) -> None:
-    site = TapeSite(drives=0, tapes=0)
-    site.add_drive("D8", model="ULT3580-TD8")
-    site.add_drive("D9", model="ULT3580-TD9")
-    site.add_tape("T8", drive="D9")
-    site.add_tape("T9", model="LTO9")
-    models: dict[str, Any] = {
-        "drive_types": {"LTO8_drive": ("ULT3580-TD8",), "LTO9_drive": ("ULT3580-TD9",)},
-        "tape_types": {"LTO8": ("LTO8_drive", "LTO9_drive"), "LTO9": ("LTO9_drive",)},
-    }
+    site, settings = two_generations()
     site.library.fail("unload", LibraryUnreachableError(errno.ENOENT, "every slot is full"))
-    async with tape_house(site, tape_settings(**models)) as house:
+    async with tape_house(site, settings) as house:
         client = house.client()
         client.read("T8", "T9")
         assert await client.answer(1) == Failed(-errno.ENOENT, RequestKind.READ)

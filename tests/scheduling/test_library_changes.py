@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
 
 import trio
 from trio.testing import MockClock
@@ -14,7 +13,7 @@ from lrs_trio.model import NotifyOperation, RequestKind
 from lrs_trio.scheduling.library_pass import PlannedExchange
 from lrs_trio.wire.messages import Failed, Notified, Notify
 from tests.fakes.library import tape_id
-from tests.fakes.tapes import GIB, TapeClient, TapeHouse, TapeSite, tape_house, tape_settings
+from tests.fakes.tapes import GIB, TapeClient, TapeHouse, TapeSite, tape_house, tape_settings, two_generations
 
 BROKEN = LrsError(errno.EIO, "broken")
 
@@ -42,16 +41,8 @@ async def read_at(house: TapeHouse, tape: str) -> str:
 
 
 async def test_a_tape_that_is_to_leave_its_drive_for_nobody_is_waited_for(autojump_clock: MockClock) -> None:
-    site = TapeSite(drives=0, tapes=0)
-    site.add_drive("D8", model="ULT3580-TD8")
-    site.add_drive("D9", model="ULT3580-TD9")
-    site.add_tape("T8", drive="D9")
-    site.add_tape("T9", model="LTO9")
-    models: dict[str, Any] = {
-        "drive_types": {"LTO8_drive": ("ULT3580-TD8",), "LTO9_drive": ("ULT3580-TD9",)},
-        "tape_types": {"LTO8": ("LTO8_drive", "LTO9_drive"), "LTO9": ("LTO9_drive",)},
-    }
-    async with tape_house(site, tape_settings(**models)) as house:
+    site, settings = two_generations()
+    async with tape_house(site, settings) as house:
         writer, reader, other = house.client(), house.client(), house.client()
         writer.write(GIB)
         await writer.granted()
