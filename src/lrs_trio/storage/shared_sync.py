@@ -72,13 +72,6 @@ class _Call:
     woken: trio.Event = field(default_factory=trio.Event)
 
 
-@dataclass(eq=False, slots=True)
-class _Run:
-    """One call of a `Syncfs`, that began at this time."""
-
-    began: float
-
-
 @dataclass(slots=True)
 class VolumeSync:
     """The syncs of the directories of one filesystem."""
@@ -86,8 +79,8 @@ class VolumeSync:
     members: int = 0
     epochs: ErrorEpochs = field(default_factory=ErrorEpochs)
     _calls: dict[_Call, None] = field(default_factory=dict)
-    _counted_on: dict[_Run, None] = field(default_factory=dict)
-    """Those that run and do not take long, the oldest first."""
+    _counted_on: dict[_Call, float] = field(default_factory=dict)
+    """Whose sync runs and does not take long, and since when, the oldest first."""
 
     async def sync(self, member: Member, syncfs: Syncfs, look: SharedCall[Any] | None = None) -> None:
         """Return when what `member`'s directory held at the time of the call is durable.
@@ -120,8 +113,7 @@ class VolumeSync:
         # Nothing is known of the caller itself now; who is served already may just read what was seen for it.
         counting = (other for other in waiting if not other.served and self.epochs.knows(other.member))
         looks = [other.look for other in counting if other.look is not None]
-        run = _Run(trio.current_time())
-        self._counted_on[run] = None
+        self._counted_on[call] = trio.current_time()
         try:
             await syncfs(looks)
         except OSError:
@@ -133,14 +125,14 @@ class VolumeSync:
             for other in waiting:
                 other.served = other.served or self.epochs.knows(other.member)
         finally:
-            self._counted_on.pop(run, None)
+            self._counted_on.pop(call, None)
             self._go_on()
 
     async def _wait(self, call: _Call) -> None:
         """Wait for the others, but not for ever: what takes long may hang, and serves who still waits if it ends."""
-        oldest = next(iter(self._counted_on))
+        oldest, began = next(iter(self._counted_on.items()))
         call.woken = trio.Event()
-        with trio.move_on_at(oldest.began + PATIENCE_S) as patience:
+        with trio.move_on_at(began + PATIENCE_S) as patience:
             await call.woken.wait()
         if patience.cancelled_caught:
             self._counted_on.pop(oldest, None)
