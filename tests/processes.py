@@ -39,9 +39,23 @@ class Descendants:
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 with suppress(OSError):  # it has ended, or is none of ours
-                    if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    if mark in _environment(entry).split(b"\0"):
                         found.append(int(entry.name))
         return found
+
+
+def _environment(process: Path) -> bytes:
+    """What one that is just becoming another program was started with, too: for a moment it seems to have nothing.
+
+    Raises:
+        OSError: it has ended, is the kernel's, or belongs to somebody else.
+    """
+    while not (environment := (process / "environ").read_bytes()):
+        (process / "exe").readlink()
+        start, end = (process / "stat").read_text().rpartition(")")[2].split()[47:49]
+        if start == end != "0":
+            break
+    return environment
 
 
 @contextmanager
