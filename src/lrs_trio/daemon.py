@@ -85,7 +85,8 @@ class Daemon:
         self._drained = trio.Event()
         self._forced = trio.CancelScope()
         self._preparing = trio.CancelScope()
-        """Of what is done before anybody is served."""
+        self._prepared = False
+        """Whether there is something to drain."""
         self._since = 0.0
         self._server: Server | None = None
         self._dss: GroupCommit | None = None
@@ -98,22 +99,37 @@ class Daemon:
         """
         self._since = trio.current_time()
         machine, settings, status = self._machine, self.settings, EXIT_DRAINED
+        failure: Exception | None = None
         with machine.lock_file(settings.server, settings.host), machine.signals() as signals:
+            async with trio.open_nursery() as around:
+                around.start_soon(self._watch_signals, signals, name="signals")
+                try:
+                    status = await self._live()
+                except Exception as error:  # noqa: BLE001 raised again below, and not in a group
+                    failure = error
+                around.cancel_scope.cancel(reason="ended")
+        if failure is not None:
+            raise failure
+        return status
+
+    async def _live(self) -> int:
+        """From before the DSS is there to the end of the drain; returns the exit status."""
+        status = EXIT_DRAINED
+        with self._preparing:
             # Outside every nursery that uses it: a home may bring an event loop of its own.
-            async with machine.open_home(settings.dss, self._owner) as home, trio.open_nursery() as root:
-                root.start_soon(self._watch_signals, signals, name="signals")
-                self._dss = GroupCommit(home, random=machine.random)
+            async with self._machine.open_home(self.settings.dss, self._owner) as home, trio.open_nursery() as root:
+                self._dss = GroupCommit(home, random=self._machine.random)
                 await root.start(self._dss.run, name="dss writer")
-                with self._preparing:
-                    if settings.events.trace is not None:
-                        await self._record(settings.events.trace, self._dss, root)
-                    await self._recover_locks(self._dss)
-                if self._draining.is_set():
-                    log.info("ended before anything was served")
-                else:
+                if self.settings.events.trace is not None:
+                    await self._record(self.settings.events.trace, self._dss, root)
+                await self._recover_locks(self._dss)
+                if not self._draining.is_set():
+                    self._prepared = True
                     root.start_soon(self._watch_dss, home, self._dss, name="dss watch")
                     status = await self._serve(self._dss, root)
                 root.cancel_scope.cancel(reason="drained")
+        if not self._prepared:
+            log.info("ended before anything was served")
         return status
 
     async def _record(self, path: Path, dss: Dss, root: trio.Nursery) -> None:
@@ -276,8 +292,9 @@ class Daemon:
                 self._draining.set()
                 # Also the start that is still going on has no more time than this.
                 self._forced.deadline = trio.current_time() + self.settings.drain.deadline_s
-                # What is only prepared waits for as long as the DSS is away, and nobody would miss it.
-                self._preparing.cancel(reason=f"signal {name}")
+                if not self._prepared:
+                    # What is only prepared waits for as long as the DSS is away, and nobody would miss it.
+                    self._preparing.cancel(reason=f"signal {name}")
 
     def _begin_drain(self) -> None:
         systemd.notify("STOPPING=1\nSTATUS=draining")

@@ -57,15 +57,18 @@ class RefusingHome:
 
 
 class Signalled(ThisMachine):
-    """One with this database, that is told to end after a moment."""
+    """One with this database, or one that cannot be connected to yet, that is told to end after a moment."""
 
-    def __init__(self, home: DaemonHome) -> None:
+    def __init__(self, home: DaemonHome | None) -> None:
         super().__init__()
         self._home = home
 
     @asynccontextmanager
     async def open_home(self, settings: DssSettings, owner: LockOwner) -> AsyncIterator[DaemonHome]:
-        yield self._home
+        if self._home is None:
+            await trio.sleep_forever()
+        else:
+            yield self._home
 
     @contextmanager
     def signals(self) -> Iterator[AsyncIterator[int]]:
@@ -82,8 +85,11 @@ class Signalled(ThisMachine):
 async def test_a_database_that_is_away_does_not_keep_it(tmp_path: Path, traced: bool) -> None:
     events = {"trace": str(tmp_path / "trace")} if traced else {}
     settings = Settings.model_validate({"server": {"socket": str(tmp_path / "lrs")}, "events": events})
-    with trio.fail_after(ANSWER_S):
-        assert await Daemon(settings, Signalled(AwayHome(answers=0))).run() == EXIT_DRAINED
+    for home in (None, AwayHome(answers=0)):
+        daemon = Daemon(settings, Signalled(home))
+        with trio.fail_after(ANSWER_S):
+            assert await daemon.run() == EXIT_DRAINED
+        assert not daemon.started
 
 
 @pytest.mark.note("11")

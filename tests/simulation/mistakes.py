@@ -397,7 +397,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "daemon.py",
-        "        self._forced.deadline = trio.current_time() + self.settings.drain.deadline_s\n",
+        "                self._forced.deadline = trio.current_time() + self.settings.drain.deadline_s\n",
         "",
         "a drain has no deadline",
     ),

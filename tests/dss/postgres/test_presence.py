@@ -8,21 +8,24 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from signal import SIGTERM
 
 import psycopg
 import pytest
 import trio
 from structlog.testing import capture_logs
 
+from lrs_trio.daemon import EXIT_DRAINED, Daemon
 from lrs_trio.dss.homes import open_command_home, open_daemon_home
 from lrs_trio.dss.operations import ReadMedia
 from lrs_trio.dss.postgres import presence
-from lrs_trio.dss.postgres.connection import Limits
+from lrs_trio.dss.postgres.connection import LIMITS, Limits
 from lrs_trio.dss.postgres.home import open_postgres_home
 from lrs_trio.dss.postgres.presence import session_name
 from lrs_trio.errors import AlreadyRunningError
 from lrs_trio.model import LockOwner
-from lrs_trio.settings import DssSettings
+from lrs_trio.settings import DssSettings, ServerSettings, Settings
 from tests.dss.samples import HOST
 
 from .daemon import add_one, open_dss, until
@@ -177,6 +180,25 @@ async def test_a_session_from_before_the_machine_was_started_anew_is_waited_for(
             nursery.start_soon(end)
             async with open_daemon_home(settings, US):
                 pass
+
+
+@pytest.mark.note("11")
+async def test_a_daemon_that_waits_for_such_a_session_ends_when_it_is_told_to(
+    settings: DssSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given = Settings(dss=settings, host=HOST, server=ServerSettings(socket=tmp_path / "lrs"))
+    numbers, elsewhere = await presence_of(settings, US), named_elsewhere(US, monkeypatch)
+    with session_of(settings, elsewhere, numbers) as somebody, capture_logs() as lines:
+        async with trio.open_nursery() as nursery:
+
+            async def end() -> None:
+                await until(lambda: [line for line in lines if "may have been left behind" in line["event"]])
+                os.kill(os.getpid(), SIGTERM)
+
+            nursery.start_soon(end)
+            with trio.fail_after(LIMITS.left_behind / 2):
+                assert await Daemon(given).run() == EXIT_DRAINED
+        assert [row["name"] for row in somebody.sessions()] == [elsewhere]
 
 
 @pytest.mark.parametrize("host", ["a-very-long-name-of-a-host-" * 4, "hôte"])
