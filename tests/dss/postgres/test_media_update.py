@@ -364,7 +364,11 @@ MALFORMED = (
 )
 
 
-@pytest.mark.parametrize("tags", [f"[{'1' * 5000}]", "[" * 3000 + "]" * 3000], ids=["long", "deep"])
+DEPTH = 12_000
+"""Of arrays in each other: more than any Python reads, and not too much for the server to keep."""
+
+
+@pytest.mark.parametrize("tags", [f"[{'1' * 5000}]", "[" * DEPTH + "]" * DEPTH], ids=["long", "deep"])
 async def test_tags_that_cannot_be_read_cost_their_own_medium_only(
     dss: GroupCommit, client: PhobosClient, tags: str
 ) -> None:
