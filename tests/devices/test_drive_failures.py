@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.devices.to_sync import SyncStatus
 from lrs_trio.dss.operations import ReleaseLock, SetDeviceStatus, UpdateMedia
-from lrs_trio.errors import LrsError, MediumMissingError
+from lrs_trio.errors import LibraryUnreachableError, LrsError, MediumMissingError
 from lrs_trio.model import AdmStatus, LockType, RequestKind
 from tests.devices.drives import NO_PROCESS, Watched, running
 from tests.fakes.library import tape_id
@@ -20,6 +20,7 @@ from tests.fakes.site import waiter
 from tests.fakes.tapes import TapeSite
 
 BROKEN = LrsError(errno.EIO, "broken")
+AWAY = LibraryUnreachableError(errno.ECONNREFUSED, "nobody listens there", asked=False)
 
 
 async def test_a_failing_mount_takes_the_tape_out_and_charges_nobody_yet(autojump_clock: MockClock) -> None:
@@ -105,6 +106,29 @@ async def test_a_load_that_fails_and_leaves_the_drive_empty_may_be_either_ones_f
         assert (watched.drive.id, tape_id("T00")) in watched.evidence.barred()
         assert site.library.calls("unload") == []
         assert (watched.drive.state.status, watched.held) == (DeviceStatus.EMPTY, set())
+
+
+@pytest.mark.parametrize("trouble", ["broken", "missing", "unreachable"])
+async def test_a_load_that_fails_is_not_tried_again_for_each_who_was_promised_the_tape(
+    autojump_clock: MockClock, trouble: str
+) -> None:
+    site = TapeSite()
+    if trouble == "missing":
+        del site.library.tapes["T00"]
+    else:
+        site.library.fail("load", BROKEN if trouble == "broken" else AWAY)
+    async with running(site, max_concurrent_io=5) as watched:
+        gone, _ = watched.grant("T00")
+        holders = [watched.grant("T00")[1] for _ in range(3)]
+        _, other = watched.grant("T01")
+        await trio.sleep(1)
+        watched.drive.end_grant(gone, dirty=False)
+        await trio.sleep(1000)
+        assert [len(holder.failed) for holder in holders] == [1, 1, 1]
+        assert len({str(error) for holder in holders for _, error in holder.failed}) == 1
+        assert [name for name, _ in watched.put_back] == ["T00"]
+        assert [grant.medium.name for grant in other.ready] == ["T01"]
+        watched.drive.end_grant(other.ready[0], dirty=False)
 
 
 async def test_a_load_that_fails_half_way_is_taken_back(autojump_clock: MockClock) -> None:

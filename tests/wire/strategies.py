@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 texts = st.text(max_size=8)
 maybe_texts = st.none() | texts
+maybe_groupings = st.none() | st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=8)
 booleans = st.booleans()
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
@@ -44,7 +45,7 @@ def several(elements: st.SearchStrategy[T]) -> st.SearchStrategy[tuple[T, ...]]:
     return st.lists(elements, max_size=3).map(tuple)
 
 
-released = st.builds(m.ReleasedMedium, resources, i32, i64, i64, booleans, maybe_texts)
+released = st.builds(m.ReleasedMedium, resources, i32, i64, i64, booleans, maybe_groupings)
 granted_to_write = st.builds(
     m.GrantedMedium, resources, texts, st.sampled_from(FsType), st.sampled_from(AddressType), u64
 )
@@ -58,7 +59,7 @@ request_bodies: st.SearchStrategy[m.RequestBody] = st.one_of(
         booleans,
         maybe_texts,
         booleans,
-        maybe_texts,
+        maybe_groupings,
     ),
     st.builds(m.ReadAllocation, u32, several(resources), st.sampled_from(ReadOperation)),
     st.builds(m.Release, several(released), kinds, booleans),

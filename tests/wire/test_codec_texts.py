@@ -7,7 +7,7 @@ import pytest
 from lrs_trio.errors import ProtocolError
 from lrs_trio.model import RequestKind
 from lrs_trio.wire.codec import MalformedRequestError, decode_request, decode_response
-from tests.wire.test_codec import FORMAT, ID, number, part, resource
+from tests.wire.test_codec import ELEMENT, FORMAT, ID, number, part, resource
 
 BAD = b"\xff\xfe"
 READ_ELEMENT = part(1, resource(BAD)) + number(2, 0) + number(3, 0) + number(4, 0) + number(5, 0)
@@ -31,6 +31,18 @@ def test_text_that_is_not_utf8_makes_a_request_malformed(body: bytes) -> None:
     with pytest.raises(MalformedRequestError) as caught:
         decode_request(ID + body)
     assert caught.value.request_id == 42
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(part(4, number(2, 1) + number(3, 0) + number(5, 0) + part(6, b"a\0b")), id="write"),
+        pytest.param(part(6, part(1, ELEMENT + part(6, b"a\0b")) + number(2, 0) + number(3, 3)), id="release"),
+    ],
+)
+def test_a_grouping_that_postgresql_could_not_keep_is_refused_before_anything_is_written(body: bytes) -> None:
+    with pytest.raises(MalformedRequestError, match="NUL"):
+        decode_request(ID + body)
 
 
 def test_text_that_is_not_utf8_makes_a_response_unusable() -> None:

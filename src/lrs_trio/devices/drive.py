@@ -114,15 +114,19 @@ class DriveTask(Carrier):
     # Work.
 
     async def _prepare(self, action: Prepare) -> None:
-        grant = action.grant
+        grant, medium = action.grant, action.medium.id
         self._coming = action.medium
         try:
-            await self._bring(action.medium, lambda: grant in self.state.grants)
+            await self._bring(action.medium, lambda: any(promised.medium == medium for promised in self.state.grants))
             if grant in self.state.grants:
                 await self._mount()
                 await self._check_writable(grant)
         except OSError as error:
-            self._give_back(grant, error)
+            if self.medium_id == medium:
+                self._give_back(grant, error)
+            else:
+                # Whoever else was promised it here would have the same tried again.
+                self._end_promises(error, medium)
         else:
             self._ready(grant)
         finally:

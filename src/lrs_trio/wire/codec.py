@@ -250,8 +250,14 @@ def _write(message: pb.WriteAllocation) -> m.WriteAllocation:
         message.prevent_duplicate,
         checked_text(message.library) if has("library") else None,
         message.no_split,
-        checked_text(message.grouping) if has("grouping") else None,
+        _grouping(message.grouping) if has("grouping") else None,
     )
+
+
+def _grouping(text: str) -> str:
+    if "\0" in checked_text(text):
+        raise MissingError("a grouping has a NUL character, which the state database cannot keep")
+    return text
 
 
 def _write_medium(message: pb.WriteAllocation.Medium) -> m.WriteMedium:
@@ -284,7 +290,7 @@ def _released_medium(message: pb.Release.Medium) -> m.ReleasedMedium:
         size if size < _TWO_63 else size - _TWO_64,
         extents if extents < _TWO_63 else extents - _TWO_64,
         message.to_sync,
-        checked_text(message.grouping) if has("grouping") else None,
+        _grouping(message.grouping) if has("grouping") else None,
     )
 
 
