@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import lru_cache
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Final
 
@@ -21,6 +22,8 @@ LARGEST_COUNT: Final = 2**31 - 1
 """Phobos's programs keep loads, errors and the time of the last load in an int."""
 
 _STATS_KEYS: Final = tuple(stat.name for stat in fields(MediumStats))
+_ALL_KEYS: Final = frozenset(_STATS_KEYS)
+_FIGURES_OF: Final = itemgetter(*_STATS_KEYS)
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _ONLY_STATS: Final = "{" + ",".join(f'"{key}":%d' for key in _STATS_KEYS) + "}"
 _MANDATORY_KEYS: Final = ("nb_obj", "logc_spc_used", "phys_spc_used", "phys_spc_free")
@@ -87,20 +90,29 @@ def stats_from_json(text: str, medium: ResourceId) -> MediumStats:
         LrsError: EINVAL, a figure is missing, not a whole number, negative or too large.
     """
     stats = _stats_object(text, medium)
-    figures: dict[str, int] = {}
-    for key in _STATS_KEYS:
-        figure = stats.get(key, None if key in _MANDATORY_KEYS else 0)
-        # bool is an int to Python, not to JSON.
-        if not isinstance(figure, int) or isinstance(figure, bool) or not 0 <= figure <= LARGEST_FIGURE:
-            raise _malformed(medium, f"{key} is {json.dumps(figure)}, not a whole number from 0 to 2^63-1")
-        figures[key] = figure
-    return MediumStats(**figures)
+    if stats.keys() >= _ALL_KEYS:
+        figures = _FIGURES_OF(stats)
+        # The common case, and every release comes by here: a generator or a look at each key takes longer.
+        for figure in figures:
+            if type(figure) is not int or not 0 <= figure <= LARGEST_FIGURE:
+                break
+        else:
+            return MediumStats(*figures)
+    return MediumStats(*[_checked_figure(stats, key, medium) for key in _STATS_KEYS])
+
+
+def _checked_figure(stats: Mapping[str, object], key: str, medium: ResourceId) -> int:
+    figure = stats.get(key, None if key in _MANDATORY_KEYS else 0)
+    # bool is an int to Python, not to JSON.
+    if not isinstance(figure, int) or isinstance(figure, bool) or not 0 <= figure <= LARGEST_FIGURE:
+        raise _malformed(medium, f"{key} is {json.dumps(figure)}, not a whole number from 0 to 2^63-1")
+    return figure
 
 
 def stats_to_json(stats: MediumStats, previous: str, medium: ResourceId) -> str:
     """All figures of `stats` as JSON; what else the `previous` text of the row says is kept."""
     before = _stats_object(previous, medium)
-    if tuple(before) == _STATS_KEYS:
+    if before.keys() == _ALL_KEYS:
         return _ONLY_STATS % tuple(getattr(stats, key) for key in _STATS_KEYS)
     return _ENCODE({**before, **{key: getattr(stats, key) for key in _STATS_KEYS}})
 

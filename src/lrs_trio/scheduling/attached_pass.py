@@ -343,7 +343,8 @@ class AttachedPass:
         device = self.around.devices.get(take.device)
         if device is None or device.medium is None:
             return True
-        if (device.medium.id, device.medium.use) != (take.medium.id, take.medium.use):
+        medium = device.medium
+        if medium is not take.medium and (medium.id, medium.use) != (take.medium.id, take.medium.use):
             return True
         state = device.state
         if state.free_slots(self.now()) <= 0:
