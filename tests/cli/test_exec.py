@@ -109,6 +109,20 @@ def test_a_failing_command_is_not_accounted_for(
     assert leftovers(directories) == []
 
 
+@pytest.mark.parametrize(("ends", "expected"), [("exit 3", 3), ("exit 0", 125)])
+def test_a_command_that_moves_its_directory_away_is_told_of_it(
+    directories: tuple[Path, ...], lrs: Lrs, ends: str, expected: int
+) -> None:
+    moves = f"echo half > {{root}}/half; mv {{root}} {{root}}.mine; {ends}"
+    done = lrs("exec", "--write", "1KiB", "--", "sh", "-c", moves)
+    (moved,) = leftovers(directories)
+    assert done.returncode == expected
+    assert f"the command has moved or removed {str(moved).removesuffix('.mine')}:" in done.stderr
+    assert moved.joinpath("half").read_text() == "half\n"
+    assert books(lrs) == [(0, 0), (0, 0)]
+    assert grants(lrs) == []
+
+
 def test_what_a_failing_command_wrote_is_kept_and_named(directories: tuple[Path, ...], lrs: Lrs) -> None:
     done = lrs("exec", "--write", "1KiB", "--", "sh", "-c", "echo half > {root}/half; exit 1")
     (left,) = leftovers(directories)

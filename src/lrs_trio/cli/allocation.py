@@ -160,13 +160,14 @@ def make_private_directory(root: str) -> Path:
 
 
 def _keep_or_remove(directory: Path) -> None:
-    """After a failure: what the command wrote is its user's, but nobody accounts for it."""
+    """After a failure, which it leaves the one that is told: what the command wrote is its user's."""
     try:
         directory.rmdir()
+    except FileNotFoundError:
+        say(f"the command has moved or removed {directory}: nothing of it is accounted for")
     except OSError as error:
-        if error.errno != errno.ENOTEMPTY:
-            raise
-        say(f"not accounted for, and yours to keep or to remove: {directory}")
+        why = "" if error.errno == errno.ENOTEMPTY else f" ({describe(error)})"
+        say(f"not accounted for, and yours to keep or to remove{why}: {directory}")
 
 
 def _tell(directory: Path, content: Content) -> None:
