@@ -136,15 +136,17 @@ async def test_requests_are_under_way_at_the_same_time() -> None:
 
 async def test_the_callers_deadline_ends_the_connection() -> None:
     ended = trio.Event()
+    deadline = trio.CancelScope()
 
     async def handler(stream: trio.SocketStream) -> None:
         async with stream:
             await request_of(stream)
+            deadline.deadline = trio.current_time()
             assert await stream.receive_some() == b""
             ended.set()
 
     async with peer(handler) as client:
-        with trio.move_on_after(0.01) as deadline:
+        with deadline:
             await client.load("S1", "P5")
         assert deadline.cancelled_caught
         await ended.wait()
