@@ -13,7 +13,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 import structlog
 import trio
@@ -120,23 +119,25 @@ class Daemon:
             async with self._machine.open_home(self.settings.dss, self._owner) as home, trio.open_nursery() as root:
                 self._dss = GroupCommit(home, random=self._machine.random)
                 await root.start(self._dss.run, name="dss writer")
-                if self.settings.events.trace is not None:
-                    await self._record(self.settings.events.trace, self._dss, root)
+                recorder = await self._recorder(self._dss, root)
                 await self._recover_locks(self._dss)
                 if not self._draining.is_set():
                     self._prepared = True
                     root.start_soon(self._watch_dss, home, self._dss, name="dss watch")
-                    status = await self._serve(self._dss, root)
+                    status = await self._serve(self._dss, root, recorder)
                 root.cancel_scope.cancel(reason="drained")
         if not self._prepared:
             log.info("ended before anything was served")
         return status
 
-    async def _record(self, path: Path, dss: Dss, root: trio.Nursery) -> None:
-        """Write everything that happens from now on to the trace at `path`."""
+    async def _recorder(self, dss: Dss, root: trio.Nursery) -> Recorder | None:
+        """What is to write everything that happens from now on to a trace, if that is wanted."""
         settings = self.settings
-        recorder = Recorder(path, self.events, plain_message, host=settings.host, started=trio.current_time())
-        root.start_soon(recorder.run, name="recorder of events")
+        if settings.events.trace is None:
+            return None
+        recorder = Recorder(
+            settings.events.trace, self.events, plain_message, host=settings.host, started=trio.current_time()
+        )
         inventory = await read_inventory(settings, dss)
         recorder.note_inventory(inventory)
         additions = Additions(inventory, dss, recorder.note_resource)
@@ -147,8 +148,9 @@ class Daemon:
             additions.hear(message)
 
         self.events.on_message = tell
+        return recorder
 
-    async def _serve(self, dss: Dss, root: trio.Nursery) -> int:
+    async def _serve(self, dss: Dss, root: trio.Nursery, recorder: Recorder | None) -> int:
         settings = self.settings
         self.families = self._make_families(dss)
         self._keep_statistics()
@@ -163,6 +165,9 @@ class Daemon:
             self._machine.listen(settings.server) as listener,
             trio.open_nursery() as serving,
         ):
+            if recorder is not None:
+                # Not before the socket is ours: a start that fails leaves the trace of whoever serves it alone.
+                root.start_soon(recorder.run, name="recorder of events")
             with self._forced:
                 async with trio.open_nursery() as releases:
                     await releases.start(bookkeeper.run, name="bookkeeper")

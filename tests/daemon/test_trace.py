@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.harness import LIBRARY, Site
+from lrs_trio.daemon import Daemon
 from lrs_trio.dss.operations import AddDirectory
+from lrs_trio.errors import AlreadyRunningError
 from lrs_trio.model import AdmStatus, Device, Family, FsType, Medium, NotifyOperation, RequestKind, ResourceId
 from lrs_trio.observe.recording import read_recording
 from lrs_trio.observe.tracefile import TraceReader
+from lrs_trio.settings_sources import load_settings
 from lrs_trio.simulation.replay.recorded import Held, Workload
 from lrs_trio.simulation.replay.recorded_reading import read_workload
 from lrs_trio.wire.framing import encode_frame
@@ -91,6 +96,20 @@ async def test_events_come_between_what_causes_them(sqlite_site: Site, tmp_path:
     given_back = kinds.index("release.begun")
     assert kinds[given_back - 1] == "request"
     assert kinds[-1] == read_recording(tmp_path / "trace").events[-1].kind.value
+
+
+async def test_a_start_that_fails_leaves_the_trace_of_the_one_that_runs(sqlite_site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "trace"
+    async with serving(sqlite_site, f"events.trace={path}") as running:
+        await running.ask(Status(), StatusReport)
+        second = load_settings(
+            sqlite_site.config, {}, [f"events.trace={path}", f"dss.url=sqlite://{tmp_path / 'another'}"]
+        )
+        for _ in range(2):
+            with pytest.RaisesGroup(AlreadyRunningError):
+                await Daemon(second).run()
+    assert list(tmp_path.glob("trace*")) == [path]
+    assert {"request", "response"} <= {line.kind for line in TraceReader(path)}
 
 
 async def test_without_the_setting_nobody_is_told(sqlite_site: Site) -> None:
