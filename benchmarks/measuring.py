@@ -17,6 +17,7 @@ from benchmarks.driver.frames import WRITTEN
 from benchmarks.driver.scripts import Kind
 from benchmarks.harness import LIBRARY, Lrsd, Site, counters, format_media, running
 from benchmarks.limits import Limits, limits_of
+from benchmarks.percentiles import percentile
 from benchmarks.sites import Sites
 from lrs_trio.model import Family, ResourceId
 
@@ -71,7 +72,7 @@ class Figures:
     p50: float
     p99: float
     longest: float
-    """Of all cycles in all rounds."""
+    """Of all cycles of which some part was in the window of a round."""
     daemon_cpu: float
     client_cpu: float
     """Per cycle."""
@@ -171,7 +172,7 @@ def _updates_per_transaction(seen: _Seen) -> float:
 
 
 def _figures(point: Point, rounds: list[_Seen]) -> Figures:
-    took = sorted(took for seen in rounds for took in seen.done.took) or [0.0]
+    took = [took for seen in rounds for took in seen.done.took]
     rates = [seen.done.rate for seen in rounds]
     echoes = [(seen.echo, seen.done.rate / seen.echo) for seen in rounds if seen.echo]
     return Figures(
@@ -180,9 +181,9 @@ def _figures(point: Point, rounds: list[_Seen]) -> Figures:
         median(rates),
         min(rates),
         max(rates),
-        took[len(took) // 2],
-        took[len(took) * 99 // 100],
-        took[-1],
+        percentile(took, 50),
+        percentile(took, 99),
+        percentile(took, 100),
         median(seen.cpu_s / max(seen.done.cycles, 1) for seen in rounds),
         median(seen.done.cpu_s / max(seen.done.cycles, 1) for seen in rounds),
         max(seen.resident_bytes for seen in rounds),

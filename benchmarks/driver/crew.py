@@ -31,18 +31,16 @@ class Round:
     """What all clients have seen. Times are seconds."""
 
     seconds: float
-    took: list[float]
-    """By each cycle that ended in the window."""
     all_cycles: int
     """Before, in and after the window."""
+    cycles: int
+    """That ended in the window."""
+    took: list[float]
+    """By each cycle of which some part was in the window."""
     cpu_s: float
     """Of all clients, in the window."""
     released: Counter[tuple[str, ...]]
     """Acknowledged releases, also before and after the window, by their media."""
-
-    @property
-    def cycles(self) -> int:
-        return len(self.took)
 
     @property
     def rate(self) -> float:
@@ -91,8 +89,9 @@ class Crew:
         return (
             Round(
                 seconds,
-                [took for one in found for took in one.took],
+                sum(one.all_cycles for one in found),
                 sum(one.cycles for one in found),
+                [took for one in found for took in one.took],
                 sum(one.cpu_s for one in found),
                 sum((one.released for one in found), Counter()),
             ),

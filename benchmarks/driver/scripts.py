@@ -37,19 +37,23 @@ class Book:
     """Cycles that end from here on ..."""
     ends: float
     """... to here are counted, and none begins later."""
+    all_cycles: int = 0
+    """Before, in and after this window."""
     cycles: int = 0
-    """All of them."""
+    """The counted ones."""
     took: list[float] = field(default_factory=list)
-    """By each counted cycle."""
+    """By each cycle of which some part was in the window: who waits all through it ends no cycle in it."""
     released: Counter[tuple[str, ...]] = field(default_factory=Counter)
     """Acknowledged releases of all cycles, by their media."""
 
     def note(self, begun: float) -> bool:
         """A cycle that has `begun` then is at its end: whether the next one is to begin."""
         now = perf_counter()
-        self.cycles += 1
-        if self.begins <= now < self.ends:
+        self.all_cycles += 1
+        if now >= self.begins and begun < self.ends:
             self.took.append(now - begun)
+            if now < self.ends:
+                self.cycles += 1
         return now < self.ends
 
 

@@ -47,10 +47,12 @@ class Window:
 class Findings:
     """What the clients have seen. Times are seconds."""
 
+    all_cycles: int
+    """Before, in and after the window."""
     cycles: int
-    """All of them."""
+    """That ended in the window."""
     took: list[float]
-    """By each cycle that ended in the window."""
+    """By each cycle of which some part was in the window."""
     cpu_s: float
     """Of the clients, in the window."""
     released: Counter[tuple[str, ...]]
@@ -188,7 +190,7 @@ def drive(load: Load, clients: list[Client], window: Window) -> Findings:
         _until(window.ends + PATIENCE_S, poll, waiting)
     if waiting:
         raise WrongAnswerError(f"{len(waiting)} clients have no answer after {PATIENCE_S:g} s")
-    return Findings(book.cycles, book.took, cpu, book.released)
+    return Findings(book.all_cycles, book.cycles, book.took, cpu, book.released)
 
 
 def _until(moment: float, poll: select.epoll, waiting: dict[int, Client]) -> None:

@@ -1,8 +1,9 @@
 """Hostile clients beside an honest one: ``python -m benchmarks.hostile [--case NAME] [--seconds S]``.
 
 A real daemon for each case, hostile clients in processes of low priority, and the honest client in one of its own. Its
-waits are measured alone, beside processes that only use the processors, and beside the attack. Nothing is asserted
-about time; an honest client that gets an error, and anything that clients leave in the daemon, ends it with status 1.
+waits, one for each thing that it was due to do, are measured alone, beside processes that only use the processors, and
+beside the attack. Nothing is asserted about time; an honest client that gets an error, and anything that clients leave
+in the daemon, ends it with status 1.
 """
 
 from __future__ import annotations
@@ -135,7 +136,11 @@ def main(names: tuple[str, ...], seconds: float, base: Path | None) -> None:
     for case in CASES:
         if names and case.name not in names:
             continue
-        with temporary_place(base) as place, running(place.site) as daemon, connect(place.site.socket) as observer:
+        with (
+            temporary_place(base, directories=case.directories) as place,
+            running(place.site) as daemon,
+            connect(place.site.socket) as observer,
+        ):
             format_media(place.site)
             if case.descriptors is not None:
                 resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (case.descriptors, case.descriptors))

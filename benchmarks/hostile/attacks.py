@@ -6,9 +6,10 @@ import errno
 import select
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 from time import monotonic, sleep
 from typing import Final
 
@@ -27,13 +28,20 @@ from lrs_trio.wire.messages import (
     Request,
     RequestBody,
     Response,
+    Stat,
     Status,
     WriteGranted,
 )
 
 READ_SIZE: Final = 64 * 1024
+LOOK_AGAIN_S: Final = 0.05
+"""How long an attack waits at most before it looks whether it is over. Seconds."""
+
 CONNECTIONS: Final = 4
 """Of one process."""
+
+REPORTERS: Final = 64
+"""The same, of those that wait for reports."""
 
 BURST: Final = 500
 HIGHEST: Final = 2**63 - 1
@@ -282,6 +290,19 @@ def hold_for_ever(scene: Scene) -> None:
             sleep(0.01)
 
 
+def ask_for_reports(scene: Scene) -> None:
+    """Many connections, each of which waits for one report and then asks for the next: half of them for each kind."""
+    questions = framed(Stat()), framed(Status())
+    with ExitStack() as stack:
+        asking = dict(zip(scene.connections(stack, REPORTERS), cycle(questions), strict=False))
+        for connection, question in asking.items():
+            connection.send(question)
+        while not scene.is_over:
+            for connection in _readable(asking):
+                for _ in connection.receive():
+                    connection.send(asking[connection])
+
+
 def _count(connection: Hostile) -> None:
     for _ in connection.receive():
         pass
@@ -289,4 +310,10 @@ def _count(connection: Hostile) -> None:
 
 def _wait(connections: Sequence[Hostile]) -> None:
     """Wait, not for long, until one of them can go on."""
-    select.select(connections, connections, [], 0.05)
+    select.select(connections, connections, [], LOOK_AGAIN_S)
+
+
+def _readable(connections: Iterable[Hostile]) -> list[Hostile]:
+    """Wait, not for long, until something has come; those that have got it."""
+    ready, _, _ = select.select(list(connections), [], [], LOOK_AGAIN_S)
+    return ready

@@ -8,6 +8,7 @@ from typing import Final
 from benchmarks.hostile import attacks
 from benchmarks.hostile.attacks import Attack
 from benchmarks.hostile.honest import PERIODS_S
+from benchmarks.hostile.site import DIRECTORIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class Case:
     spared: tuple[str, ...] = tuple(PERIODS_S)
     descriptors: int | None = None
     """The daemon's limit, where it is the case."""
+    directories: int = DIRECTORIES
+    """Of the daemon: reports are as long as it has many."""
 
 
 CASES: Final = (
@@ -36,4 +39,5 @@ CASES: Final = (
     Case("100,000 outstanding", attacks.have_much_outstanding),
     Case("highest priority", attacks.abuse_priorities, spared=("ping",)),
     Case("holds for ever", attacks.hold_for_ever),
+    Case("reports", attacks.ask_for_reports, 4, directories=64),
 )

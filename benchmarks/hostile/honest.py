@@ -1,6 +1,7 @@
 """The honest client: it asks at a moderate, fixed rate, and keeps the time.
 
-It has a process and a connection for each kind of thing that it does: no wait hides another one.
+It has a process and a connection for each kind of thing that it does: no wait hides another one. What it could not
+begin because it waited is counted as well, as if it had been begun when it was due.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from time import monotonic, sleep
 from typing import Final
 
@@ -51,6 +53,15 @@ class Wait:
     seconds: float
 
 
+def waits(begun: float, ended: float, period: float) -> list[Wait]:
+    """That for what was begun then, and one for each beginning that was due before it ended.
+
+    Without those a stall would be one wait, beside hundreds of as much time of peace.
+    """
+    moments = [begun + number * period for number in range(max(ceil((ended - begun) / period), 1))]
+    return [Wait(moment, ended - moment) for moment in moments]
+
+
 Phase = tuple[float, float]
 """From one time of `monotonic` to another."""
 
@@ -70,7 +81,7 @@ class Report:
     problems: list[str] = field(default_factory=list)
 
     def within(self, phases: Sequence[Phase]) -> Latency:
-        """The figures of what began in one of `phases`."""
+        """The figures of what began in one of `phases`, or was due there."""
         return latency(
             [wait.seconds for wait in self.waits if any(begins <= wait.begun < ends for begins, ends in phases)]
         )
@@ -119,7 +130,7 @@ class HonestClient:
 
 def be_honest(kind: str, path: str, media: tuple[ResourceId, ...], pipe: Pipe) -> None:
     """Do things of one kind until something comes by `pipe`, then send the `Report` there."""
-    report = Report()
+    report, period = Report(), PERIODS_S[kind]
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(PATIENCE_S)
         connection.connect(path)
@@ -128,8 +139,8 @@ def be_honest(kind: str, path: str, media: tuple[ResourceId, ...], pipe: Pipe) -
             while not pipe.poll():
                 begun = monotonic()
                 act()
-                report.waits.append(Wait(begun, monotonic() - begun))
-                sleep(max(begun + PERIODS_S[kind] - monotonic(), 0))
+                report.waits += waits(begun, monotonic(), period)
+                sleep(max(begun + period - monotonic(), 0))
         except (OSError, WrongAnswerError) as error:
             report.problems.append(f"the honest client: {error!r}")
     pipe.send(report)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks.percentiles import percentile
+
 
 @dataclass(frozen=True, slots=True)
 class Latency:
@@ -18,5 +20,5 @@ class Latency:
 
 def latency(seconds: Sequence[float]) -> Latency:
     """The figures of these waits, in whatever order."""
-    ordered = sorted(seconds) or [0.0]
-    return Latency(len(seconds), ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100], ordered[-1])
+    p50, p99, longest = (percentile(seconds, percent) for percent in (50, 99, 100))
+    return Latency(len(seconds), p50, p99, longest)

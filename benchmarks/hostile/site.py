@@ -30,17 +30,17 @@ class Place:
 
     @property
     def honest(self) -> tuple[ResourceId, ...]:
-        return self.site.media[: DIRECTORIES // 2]
+        return self.site.media[: len(self.site.media) // 2]
 
     @property
     def others(self) -> tuple[ResourceId, ...]:
-        return self.site.media[DIRECTORIES // 2 :]
+        return self.site.media[len(self.site.media) // 2 :]
 
 
 @contextmanager
-def temporary_place(parent: Path | None = None) -> Iterator[Place]:
+def temporary_place(parent: Path | None = None, *, directories: int = DIRECTORIES) -> Iterator[Place]:
     """A place whose media are known and blank."""
-    with temporary_site(DIRECTORIES, parent=parent) as site:
+    with temporary_site(directories, parent=parent) as site:
         place = Place(site)
         tagged = ((place.honest, HONEST_TAG), (place.others, OTHER_TAG))
         updates = tuple(MediumUpdate(medium, tags=(tag,)) for media, tag in tagged for medium in media)

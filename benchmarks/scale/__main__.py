@@ -1,4 +1,4 @@
-"""How the daemon bears size: decisions, start, memory, status, and how each cost grows.
+"""How the daemon bears size: decisions, start, memory, reports, and how each cost grows.
 
 ``python -m benchmarks.scale [--quick] [--dss postgres]``. Prints figures and asserts nothing.
 """
@@ -11,11 +11,11 @@ from typing import Final
 import click
 import structlog
 
+from benchmarks.percentiles import percentile
 from benchmarks.scale.daemon import measure_crowd, measure_start
 from benchmarks.scale.decisions import Cost, measure_directories, measure_tapes
 from benchmarks.scale.families import MIXES
 from benchmarks.scale.growth import grow
-from benchmarks.scale.steps import quantile
 from benchmarks.sites import NAMES, DssKind, dss_option, temporary_sites
 
 TARGET_MS: Final = 5.0
@@ -50,7 +50,7 @@ def _show(costs: list[Cost]) -> None:
             print(f"  {cost}")
     steps = [seconds for cost in costs for seconds in cost.steps]
     within = sum(seconds <= TARGET_MS / 1000 for seconds in steps) / len(steps)
-    print(f"  all steps: p99 {1000 * quantile(steps, 0.99):.3f} ms, {100 * within:.2f} % within {TARGET_MS:g} ms")
+    print(f"  all steps: p99 {1000 * percentile(steps, 99):.3f} ms, {100 * within:.2f} % within {TARGET_MS:g} ms")
 
 
 def _show_growth(devices: int, media: int, queued: int) -> None:

@@ -1,4 +1,4 @@
-"""What a real daemon costs at size: its start, its memory, its status, and pings beside thousands of connections."""
+"""What a real daemon costs at size: its start, its memory, its reports, and pings beside thousands of connections."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from time import perf_counter, sleep
-from typing import Final
+from typing import Final, TypeVar
 
 import tomli_w
 
 from benchmarks.harness import LIBRARY, Lrsd, Site, administer, ask, running
-from benchmarks.scale.steps import quantile
+from benchmarks.percentiles import percentile
 from benchmarks.sites import Sites
 from lrs_trio.dss.operations import AddMedia
 from lrs_trio.model import AdmStatus, Family, FsStatus, FsType, Medium, MediumStats, ResourceId
@@ -26,9 +26,15 @@ from lrs_trio.wire.messages import (
     Ping,
     ReadAllocation,
     Request,
+    RequestBody,
+    ResponseBody,
+    Stat,
+    Statistics,
     Status,
     StatusReport,
 )
+
+T = TypeVar("T", bound=ResponseBody)
 
 REQUESTS_PER_CONNECTION: Final = 1000
 """The daemon takes 1,024 of one connection before it refuses more."""
@@ -72,7 +78,7 @@ def measure_start(sites: Sites, directories: int, tapes: int = 0) -> tuple[float
 
 
 def measure_crowd(sites: Sites, directories: int, connections: int, requests: int) -> Iterator[str]:
-    """Fill a daemon with idle connections, then with requests that wait, and ask it for pings and its status.
+    """Fill a daemon with idle connections, then with requests that wait, and ask it for pings and reports.
 
     Yields one line for each figure.
     """
@@ -94,11 +100,14 @@ def measure_crowd(sites: Sites, directories: int, connections: int, requests: in
         sleep(SETTLE_S)
         yield str(Growth("requests", requests, daemon.resident_bytes() - crowded))
         yield f"ping beside {requests} requests that wait: {_shown(_pings(site))}"
-        times, report = _reports(site)
+        size = f"{directories} devices and {requests} requests"
+        times, status = _reports(site, Status(), StatusReport)
         yield (
-            f"status with {directories} devices and {requests} requests: {_shown(times)}, {len(report)} bytes,"
-            f" {json.loads(report)['families'][0]['queued']['read']} reads are queued"
+            f"status with {size}: {_shown(times)}, {len(status.status)} bytes,"
+            f" {json.loads(status.status)['families'][0]['queued']['read']} reads are queued"
         )
+        times, statistics = _reports(site, Stat(), Statistics)
+        yield f"stat with {size}: {_shown(times)}, {len(statistics.stats)} bytes"
 
 
 @contextmanager
@@ -182,13 +191,16 @@ def _pings(site: Site) -> list[float]:
     return times
 
 
-def _reports(site: Site) -> tuple[list[float], str]:
-    times, text = [], ""
-    for _ in range(REPORTS):
-        began = perf_counter()
-        text = ask(site.socket, Status(), StatusReport).status
-        times.append(perf_counter() - began)
-    return times, text
+def _reports(site: Site, body: RequestBody, expected: type[T]) -> tuple[list[float], T]:
+    """Seconds from a question to its answer, each on a connection of its own, and the last answer."""
+    found = [_report(site, body, expected) for _ in range(REPORTS)]
+    return [seconds for seconds, _ in found], found[-1][1]
+
+
+def _report(site: Site, body: RequestBody, expected: type[T]) -> tuple[float, T]:
+    began = perf_counter()
+    answer = ask(site.socket, body, expected)
+    return perf_counter() - began, answer
 
 
 def _end(daemon: Lrsd) -> None:
@@ -204,5 +216,5 @@ def _descriptors() -> int:
 
 
 def _shown(times: list[float]) -> str:
-    p50, p99, most = (1000 * quantile(times, share) for share in (0.5, 0.99, 1.0))
+    p50, p99, most = (1000 * percentile(times, percent) for percent in (50, 99, 100))
     return f"p50 {p50:.2f} ms, p99 {p99:.2f} ms, max {most:.2f} ms"

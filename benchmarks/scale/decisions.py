@@ -12,8 +12,9 @@ from typing import Final
 import trio
 import trio.testing
 
+from benchmarks.percentiles import percentile
 from benchmarks.scale.families import MIXES, Crowded, directories, tapes, update_of
-from benchmarks.scale.steps import StepTimes, quantile
+from benchmarks.scale.steps import StepTimes
 from lrs_trio.devices.life import DeviceStatus
 
 EVENTS: Final = 100
@@ -34,7 +35,7 @@ class Cost:
         return sum(self.steps) / self.events
 
     def __str__(self) -> str:
-        p50, p99, most = (1000 * quantile(self.steps, share) for share in (0.5, 0.99, 1.0))
+        p50, p99, most = (1000 * percentile(self.steps, percent) for percent in (50, 99, 100))
         return (
             f"{self.event:18} {len(self.steps):6} steps: p50 {p50:7.3f} ms, p99 {p99:7.3f} ms, max {most:7.3f} ms;"
             f" {1e6 * self.per_event:8.0f} us an event"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import thread_time
 
@@ -31,9 +30,3 @@ class StepTimes(trio.abc.Instrument):
     def clear(self) -> None:
         self.seconds.clear()
         self.longest_other = 0.0
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of `values` do not exceed."""
-    ordered = sorted(values)
-    return ordered[min(int(len(ordered) * share), len(ordered) - 1)]

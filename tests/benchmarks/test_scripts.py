@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from benchmarks.driver import frames
+from benchmarks.driver import frames, scripts
 from benchmarks.driver.frames import Body
 from benchmarks.driver.scripts import Book, Kind, Performer, Requests, Script, WrongAnswerError
 from benchmarks.harness import LIBRARY
@@ -51,9 +51,9 @@ def test_a_write_cycle_releases_what_was_granted_and_is_counted_when_that_is_syn
     script, sent, book = begun("write")
     script.send(write_granted("/d2"))
     assert sent == [frames.write(1), frames.release_written(("/d2",))]
-    assert (book.cycles, len(book.took), book.released) == (0, 0, {})
+    assert (book.all_cycles, len(book.took), book.released) == (0, 0, {})
     script.send(synced("/d2"))
-    assert (book.cycles, len(book.took), book.released) == (1, 1, {("/d2",): 1})
+    assert (book.all_cycles, len(book.took), book.released) == (1, 1, {("/d2",): 1})
     assert sent[2:] == [frames.write(1)]
 
 
@@ -72,7 +72,7 @@ def test_reads_go_through_all_media_and_wait_for_no_answer_of_their_releases() -
     names = ("/d2", "/d3", "/d1", "/d2")
     pairs = [body for name in names for body in (frames.read(name), frames.release_read(name))]
     assert sent == pairs[:-1]
-    assert (book.cycles, book.released) == (3, {})
+    assert (book.all_cycles, book.released) == (3, {})
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -105,7 +105,28 @@ def test_only_cycles_in_the_window_are_counted_and_none_begins_after_it(
         with pytest.raises(StopIteration):
             script.send(PONG)
         assert len(sent) == 1
-    assert (book.cycles, len(book.took)) == (1, counted)
+    assert (book.all_cycles, book.cycles, len(book.took)) == (1, counted, counted)
+
+
+@pytest.mark.parametrize(
+    ("begun", "ended", "counted", "noted"),
+    [
+        (5, 8, 0, 0),
+        (5, 12, 1, 1),
+        (12, 18, 1, 1),
+        (12, 90, 0, 1),
+        (5, 90, 0, 1),
+        (20, 21, 0, 0),
+    ],
+    ids=["before", "into", "in", "out of", "all through", "after"],
+)
+def test_how_long_cycles_took_is_noted_of_all_that_were_under_way_in_the_window(
+    monkeypatch: pytest.MonkeyPatch, begun: float, ended: float, counted: int, noted: int
+) -> None:
+    monkeypatch.setattr(scripts, "perf_counter", lambda: ended)
+    book = Book(10, 20)
+    assert book.note(begun) == (ended < 20)
+    assert (book.all_cycles, book.cycles, book.took) == (1, counted, [ended - begun] * noted)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +145,7 @@ def test_another_answer_than_that_is_an_error(kind: Kind, answer: lrs_pb2.Respon
     script, _, book = begun(kind)
     with pytest.raises(WrongAnswerError, match="was answered with"):
         script.send(answer)
-    assert book.cycles == 0
+    assert book.all_cycles == 0
 
 
 def test_a_release_that_fails_is_an_error() -> None:
