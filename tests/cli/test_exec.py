@@ -12,6 +12,7 @@ import pytest
 
 from lrs_trio.cli.allocation import measure
 from lrs_trio.cli.demo.daemon import DemoDaemon, DemoSite
+from lrs_trio.client import connect
 from tests.cli.conftest import ENVIRONMENT, TIMEOUT_S, Lrs, add_directories, command_line
 
 
@@ -132,6 +133,34 @@ def test_what_a_failing_command_wrote_is_kept_and_named(directories: tuple[Path,
     assert books(lrs) == [(0, 0), (0, 0)]
 
 
+def test_what_was_written_under_a_revoked_grant_is_named(
+    directories: tuple[Path, ...], site: DemoSite, lrs: Lrs
+) -> None:
+    script = 'echo all > "$LRS_ROOT_2/all"; exec "$@" --pid $PPID'
+    revokes = ["sh", "-c", script, "sh", *command_line(site, "revoke")]
+    done = lrs("exec", "--write", "1KiB", "--copies", "2", "--", *revokes)
+    (left,) = leftovers(directories)
+    assert done.returncode == 125
+    told, error = done.stderr.splitlines()
+    assert told == f"lrs: revoked or refused, so not accounted for, and yours to keep or to remove: {left}"
+    assert error.endswith("[EINVAL]")
+    assert left.joinpath("all").read_text() == "all\n"
+    assert books(lrs) == [(0, 0), (0, 0)]
+
+
+def test_what_was_written_is_named_if_the_daemon_goes_before_it_is_released(
+    directories: tuple[Path, ...], daemon: DemoDaemon, lrs: Lrs
+) -> None:
+    kills = f"echo all > {{root}}/all; kill -KILL {daemon.pid}"
+    done = lrs("exec", "--write", "1KiB", "--", "sh", "-c", kills)
+    (left,) = leftovers(directories)
+    assert done.returncode == 125
+    told, error = done.stderr.splitlines()
+    assert told == f"lrs: it is not known whether this is accounted for: {left}"
+    assert "the daemon closed the connection" in error
+    assert error.endswith("[ECONNRESET]")
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -145,6 +174,10 @@ def test_what_a_failing_command_wrote_is_kept_and_named(directories: tuple[Path,
         ["--read", "/a", "--required", "2", "--", "true"],
         ["--read", "/a", "--copies", "2", "--", "true"],
         ["--no-such-option", "--", "true"],
+        ["--write", "16777216TiB", "--", "true"],
+        ["--write", "1", "--copies", "9999999999", "--", "true"],
+        ["--read", "", "--", "true"],
+        ["--read", "/a", "", "--", "true"],
     ],
 )
 def test_wrong_command_lines(lrs: Lrs, words: list[str]) -> None:
@@ -161,6 +194,21 @@ def test_no_allocation_no_command(site: DemoSite, lrs: Lrs) -> None:
     assert "[ENOSPC]" in done.stderr
     assert "lrs dir list" in done.stderr
     assert not mark.exists()
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize("words", [["--read", "bad\udcff"], ["--write", "1", "--tag", "bad\udcff"]])
+def test_a_word_that_is_not_utf8_ends_as_every_failure_of_ours(lrs: Lrs, words: list[str]) -> None:
+    done = lrs("exec", *words, "--", "true")
+    assert done.returncode == 125
+    assert done.stderr.endswith("bad\\udcff: cannot be expressed in utf-8 [EINVAL]\n")
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_family_that_is_not_served_is_named_as_a_reason(lrs: Lrs) -> None:
+    done = lrs("exec", "--family", "tape", "--write", "1", "--", "true")
+    assert done.returncode == 125
+    assert "the daemon serves no such family" in done.stderr
 
 
 def test_no_daemon(site: DemoSite, daemon: DemoDaemon, lrs: Lrs) -> None:
@@ -239,6 +287,34 @@ def test_on_a_terminal_it_says_what_it_waits_for(site: DemoSite) -> None:
             said = os.read(master, 4096).decode()
             assert "waiting: " in said
             assert f"busy, 1 of 1 I/Os by pid {holder.pid}" in said
+            holder.communicate("")
+            assert waiting.wait(TIMEOUT_S) == 0
+    finally:
+        os.close(master)
+        os.close(slave)
+        daemon.end()
+
+
+def test_it_keeps_its_place_while_the_settings_cannot_be_read(site: DemoSite) -> None:
+    site.config.write_text(site.config.read_text() + "\n[families.dir]\nmax_concurrent_io = 1\n")
+    daemon = DemoDaemon(site)
+    add_directories(site)
+    settings = site.config.read_text()
+    master, slave = pty.openpty()
+    try:
+        with (
+            started(site, "--write", "1", "--copies", "2", "--", "sh", "-c", "echo ready; cat") as holder,
+            subprocess.Popen(
+                command_line(site, "exec", "--write", "1", "--copies", "2", "--", "true"), stderr=slave, env=ENVIRONMENT
+            ) as waiting,
+            connect(site.socket) as client,
+        ):
+            assert f"by pid {holder.pid}" in os.read(master, 4096).decode()
+            site.config.write_text("server.socket = ")
+            client.revoke([str(site.directories[0])])
+            # It has looked again: that one directory is not held any more.
+            assert "waiting: " in os.read(master, 4096).decode()
+            site.config.write_text(settings)
             holder.communicate("")
             assert waiting.wait(TIMEOUT_S) == 0
     finally:

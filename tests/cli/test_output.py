@@ -19,6 +19,7 @@ from lrs_trio.errors import DssUnavailableError, LrsError, SettingsError
         (OSError("no number at all"), 1),
         (SettingsError("bad"), 1),
         (DssUnavailableError("later"), errno.EAGAIN),
+        (UnicodeEncodeError("utf-8", "/\udcff", 1, 2, "surrogates not allowed"), errno.EINVAL),
     ],
 )
 def test_the_exit_status_is_the_errno_where_the_shell_leaves_room(error: Exception, status: int) -> None:
@@ -32,6 +33,13 @@ def test_an_error_names_its_errno() -> None:
 def test_an_error_says_what_it_is_about_only_once() -> None:
     assert error_lines(LrsError(errno.EINVAL, "no room"), "/a") == ["/a: no room [EINVAL]"]
     assert error_lines(LrsError(errno.EINVAL, "/a has no room"), "/a") == ["/a has no room [EINVAL]"]
+
+
+def test_what_cannot_be_encoded_is_named_with_its_line_only() -> None:
+    word = UnicodeEncodeError("utf-8", "/\udcff/x", 1, 2, "surrogates not allowed")
+    assert error_lines(word, "/\udcff/x") == ["/\udcff/x: cannot be expressed in utf-8 [EINVAL]"]
+    table = UnicodeEncodeError("ascii", "one\ntwö x\nthree", 6, 7, "ordinal not in range(128)")
+    assert error_lines(table) == ["twö x: cannot be expressed in ascii [EINVAL]"]
 
 
 def test_settings_errors_have_a_line_for_each_problem() -> None:

@@ -6,12 +6,15 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from lrs_trio import __version__
 from lrs_trio.cli.demo.daemon import DemoDaemon, DemoSite
+from lrs_trio.cli.lrs import lrs as lrs_group
 from lrs_trio.cli.ping import REQUEST, RESPONSE
 from lrs_trio.client import connect
 from lrs_trio.wire.codec import encode_request, encode_response
@@ -53,17 +56,99 @@ def test_ping_speaks_as_the_codec_does() -> None:
         assert encode_response(Response(1, Pong(value))).startswith(RESPONSE)
 
 
-@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n", b""])
-def test_ping_knows_a_daemon_from_another_program(site: DemoSite, lrs: Lrs, answer: bytes) -> None:
+def pinged(site: DemoSite, read: int, answer: bytes) -> tuple[int, str]:
+    """The status of a ping of somebody who reads so many bytes and answers, and what it says of that."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(site.socket))
         listener.listen()
-        with child(command_line(site, "ping"), stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+        with child(command_line(site, "ping"), stderr=subprocess.PIPE, env=ENVIRONMENT, text=True) as process:
             connection, _ = listener.accept()
             with connection:
-                connection.recv(100)
+                connection.recv(read)
                 connection.sendall(answer)
-            assert process.wait(TIMEOUT_S) == errno.EPROTO
+            _, said = process.communicate(timeout=TIMEOUT_S)
+            return process.returncode, said
+
+
+def test_ping_knows_a_daemon_from_another_program(site: DemoSite) -> None:
+    status, said = pinged(site, 100, b"HTTP/1.1 400 Bad Request\r\n")
+    assert status == errno.EPROTO
+    assert "is no daemon of ours" in said
+
+
+@pytest.mark.parametrize("read", [1, 100])
+def test_ping_says_that_it_was_left_without_an_answer(site: DemoSite, read: int) -> None:
+    status, said = pinged(site, read, b"")
+    assert status == errno.ECONNRESET
+    assert said.startswith(f"lrs: the daemon on {site.socket} closed the connection: it has ended, or has too many")
+
+
+def take_all_places(site: DemoSite, clients: ExitStack) -> None:
+    while True:
+        clients.enter_context(connect(site.socket)).ping()
+
+
+def test_a_daemon_with_too_many_clients_says_so(site: DemoSite, lrs: Lrs) -> None:
+    site.config.write_text(site.config.read_text().replace("[server]", "[server]\nmax_connections = 1"))
+    daemon = DemoDaemon(site)
+    try:
+        with ExitStack() as clients:
+            with pytest.raises(ConnectionResetError, match="has too many clients"):
+                take_all_places(site, clients)
+            for words in (["ping"], ["status"], ["stats"], ["revoke", "--pid", "1"]):
+                done = lrs(*words)
+                assert done.returncode == errno.ECONNRESET
+                assert "server.max_connections" in done.stderr
+    finally:
+        daemon.end()
+
+
+@pytest.mark.parametrize("words", [["status"], ["stats"], ["revoke", "--pid", "1"], ["drive", "status"]])
+def test_a_daemon_that_hangs_is_not_waited_for_without_end(
+    site: DemoSite, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setattr("lrs_trio.cli.site.ANSWERS_WITHIN_S", 0.01)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(site.socket))
+        listener.listen()
+        done = CliRunner().invoke(lrs_group, ["--socket", str(site.socket), *words])
+    assert done.exit_code == errno.ETIMEDOUT
+    assert f"lrs: {site.socket}: the daemon has not answered within 0.01 s" in done.output
+
+
+@pytest.mark.parametrize("timeout", ["inf", "nan", "-1", "1e10"])
+def test_what_is_no_time_is_a_wrong_command_line(lrs: Lrs, timeout: str) -> None:
+    done = lrs("ping", "--timeout", timeout)
+    assert done.returncode == 2
+    assert "Error: Invalid value for '--timeout'" in done.stderr
+
+
+def test_a_socket_that_cannot_be_one_is_a_wrong_command_line(lrs: Lrs) -> None:
+    done = lrs("--socket", "x" * 200, "ping")
+    assert done.returncode == 2
+    assert "must be an absolute path of at most 107 bytes" in done.stderr
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize("words", [["revoke"], ["stats", "--tags"]])
+def test_a_word_that_is_not_utf8_is_an_error_and_no_traceback(lrs: Lrs, words: list[str]) -> None:
+    done = lrs(*words, "bad\udcff")
+    assert done.returncode == errno.EINVAL
+    assert done.stderr == "lrs: bad\\udcff: cannot be expressed in utf-8 [EINVAL]\n"
+
+
+@pytest.mark.usefixtures("directories")
+@pytest.mark.parametrize(("closed", "words"), [(">&-", ["dir", "list"]), ("2>&-", ["exec", "--write", "1", "true"])])
+def test_a_stream_that_is_closed_is_no_traceback(site: DemoSite, closed: str, words: list[str]) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *command_line(site, *words)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        env=ENVIRONMENT,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_ping_does_not_wait_for_ever(site: DemoSite, lrs: Lrs) -> None:

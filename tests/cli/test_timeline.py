@@ -65,6 +65,13 @@ def test_a_part_of_the_time(recording: Path, tmp_path: Path, lrs: Lrs) -> None:
     assert "for 1 min 40 s" in picture.read_text()
 
 
+@pytest.mark.parametrize("begin", ["-1", "-1e308", "-inf"])
+def test_before_the_recording_is_where_it_begins(recording: Path, lrs: Lrs, begin: str) -> None:
+    whole = json.loads(lrs("timeline", recording, "--json").stdout)
+    done = lrs("timeline", recording, "--json", "--from", begin, "--to", "inf")
+    assert json.loads(done.stdout) == whole
+
+
 @pytest.mark.parametrize("part", [("--from", "9", "--to", "9"), ("--from", "1e9"), ("--from", "nan"), ("--to", "-1")])
 def test_a_part_with_nothing_in_it_is_a_mistake(recording: Path, lrs: Lrs, part: tuple[str, ...]) -> None:
     done = lrs("timeline", recording, *part)

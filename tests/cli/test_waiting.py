@@ -1,8 +1,18 @@
 from __future__ import annotations
 
+import errno
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from lrs_trio.cli.waiting import what_is_in_the_way
+import pytest
+
+from lrs_trio.cli.site import Site
+from lrs_trio.cli.waiting import says_what_it_waits_for, what_is_in_the_way
+from lrs_trio.client import Client
+from lrs_trio.errors import SettingsError
 
 ME = 77
 
@@ -56,3 +66,50 @@ def test_devices_out_of_order_say_why() -> None:
 
 def test_a_dss_that_does_not_answer_is_named() -> None:
     assert "the DSS has not answered for 3.0 s" in what_is_in_the_way(report(unavailable=3.0), "dir", ME)
+
+
+@dataclass(frozen=True)
+class Unreachable(Site):
+    """A site of which one look after the other learns nothing."""
+
+    why: Callable[[], Exception] = OSError
+
+    def connect(self) -> Client:
+        raise self.why()
+
+
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[Site], str]:
+    """What a person at a terminal is told when the time to look has come."""
+
+    def look(site: Site) -> str:
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        with says_what_it_waits_for(site, "dir"):
+            signal.raise_signal(signal.SIGALRM)
+        return capsys.readouterr().err
+
+    return look
+
+
+@pytest.mark.parametrize("error", [SettingsError("is not TOML"), OSError(errno.ECONNREFUSED, "gone")])
+def test_a_look_that_fails_does_not_end_what_waits(looked: Callable[[Site], str], error: Exception) -> None:
+    assert looked(Unreachable(why=lambda: error)) == ""
+
+
+def test_a_daemon_that_does_not_answer_is_told_of(looked: Callable[[Site], str]) -> None:
+    error = TimeoutError(errno.ETIMEDOUT, "no answer", "/run/lrs")
+    assert looked(Unreachable(why=lambda: error)) == "lrs: waiting: /run/lrs: no answer\n"
+
+
+def test_a_look_is_not_begun_before_the_last_one_has_ended(looked: Callable[[Site], str]) -> None:
+    looks = 0
+
+    def interrupted() -> Exception:
+        nonlocal looks
+        looks += 1
+        assert looks == 1
+        signal.raise_signal(signal.SIGALRM)
+        return OSError(errno.ECONNREFUSED, "gone")
+
+    assert looked(Unreachable(why=interrupted)) == ""
+    assert looks == 1

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import socket
+import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trio
@@ -12,7 +15,7 @@ import trio.testing
 from lrs_trio.client.asynchronous import open_client_on
 from lrs_trio.client.blocking import Client
 from lrs_trio.model import RequestKind
-from lrs_trio.wire.messages import WriteGranted
+from lrs_trio.wire.messages import Format, Formatted, Ping, Pong, RequestBody, ResponseBody, StatusReport, WriteGranted
 from tests.client.samples import A, Script, frame, granted
 from tests.client.test_asynchronous import talking_to
 
@@ -68,3 +71,80 @@ def test_error_of_the_block_is_kept_when_the_daemon_has_gone_too() -> None:
 
     with Client(ours) as client, pytest.raises(KeyError, match="mine"):
         fail(client)
+
+
+@pytest.mark.parametrize("read", [0, 1])
+def test_a_daemon_that_closes_at_once_is_no_reader_of_our_output_that_has_gone(read: int) -> None:
+    """The kernel says EPIPE to who sends to it, ECONNRESET to who waits for the answer to what it has not read."""
+    ours, theirs = socket.socketpair()
+
+    def leave() -> None:
+        with theirs:
+            theirs.recv(read)
+
+    with Client(ours) as client:
+        leaving = threading.Thread(target=leave)
+        leaving.start()
+        if not read:
+            leaving.join()
+        with pytest.raises(ConnectionResetError, match=r"it has ended, or has too many clients") as caught:
+            client.ping()
+        leaving.join()
+    assert caught.value.errno == errno.ECONNRESET
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        Client.ping,
+        Client.monitor,
+        Client.stats,
+        Client.status,
+        Client.revoke,
+        lambda client: client.configure_get([]),
+        lambda client: client.configure_set([]),
+    ],
+)
+def test_what_is_answered_at_once_is_not_waited_for_without_end(ask: Callable[[Client], Any]) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, Client(ours, "/run/lrs", answers_within=0.01) as client:
+        with pytest.raises(TimeoutError, match=r"has not answered within 0\.01 s") as caught:
+            ask(client)
+        # What comes too late is not taken for the answer to what is asked next.
+        theirs.sendall(frame(1, StatusReport("late")) + frame(2, Pong()))
+        client.ping()
+    assert (caught.value.errno, caught.value.filename) == (errno.ETIMEDOUT, "/run/lrs")
+
+
+def test_only_what_is_answered_at_once_has_a_limit() -> None:
+    ours, theirs = socket.socketpair()
+    limits: dict[type[RequestBody], float | None] = {}
+
+    def answer(body: RequestBody) -> ResponseBody:
+        limits[type(body)] = ours.gettimeout()
+        return Formatted(A) if isinstance(body, Format) else Pong()
+
+    def listen() -> None:
+        script = Script(answer)
+        with theirs:
+            while data := theirs.recv(65536):
+                theirs.sendall(script.hear(data))
+
+    listener = threading.Thread(target=listen)
+    with Client(ours, answers_within=60) as client:
+        listener.start()
+        client.ping()
+        client.format(A)
+        ours.shutdown(socket.SHUT_WR)
+        listener.join()
+    assert limits == {Ping: 60, Format: None}
+
+
+def test_a_daemon_that_does_not_even_read_is_given_up() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    with theirs, Client(ours, "/run/lrs", answers_within=0.01) as client:
+        with pytest.raises(TimeoutError) as caught:
+            client.revoke(["x" * 1000] * 1000)
+        assert ours.fileno() == -1
+    assert caught.value.errno == errno.ETIMEDOUT

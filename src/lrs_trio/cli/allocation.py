@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -27,6 +27,7 @@ EXIT_NOT_RUNNABLE: Final = 126
 EXIT_NOT_FOUND: Final = 127
 
 ADVICE: Final = {
+    errno.EINVAL: "the daemon serves no such family (see lrs status), or a medium is blank or named twice; see its log",
     errno.ENOSPC: "too few media are formatted, unlocked, not full, and as asked for: see lrs {family} list",
     errno.ENODEV: "there are not enough devices in service that hold the media or could take them: see lrs status",
     errno.ENXIO: "the DSS or the library does not know it: see lrs {family} list",
@@ -82,6 +83,8 @@ def run_in_allocation(site: Site, wanted: Wanted, command: Sequence[str], quiet:
         ValueError: `command` has a placeholder for a medium that is not wanted.
         SettingsError: the settings do not say where the daemon is.
     """
+    # What becomes of the settings file while we wait and run is no concern of this allocation.
+    site = replace(site, socket=site.socket_path)
     try:
         with site.connect() as client, ExitStack() as allocated:
             with says_what_it_waits_for(site, wanted.family):
@@ -106,11 +109,32 @@ def _write(allocation: Allocation, command: Sequence[str], quiet: bool, allocate
         held.wrote(content.size, content.files)
         if content.empty:
             directory.rmdir()
-    allocated.close()
+    written = [directory for directory, content in zip(directories, contents, strict=True) if not content.empty]
+    _release(allocated, written)
     if not quiet:
         for directory, content in zip(directories, contents, strict=True):
             _tell(directory, content)
     return 0
+
+
+def _release(allocated: ExitStack, written: Sequence[Path]) -> None:
+    """Have synced and counted what was `written`.
+
+    Raises:
+        OSError: it was not, or nobody knows; what was written where is told.
+    """
+    try:
+        allocated.close()
+    except BaseException as error:
+        # The daemon counts nothing of what it refuses. Without an answer it may have done its work all the same.
+        fate = (
+            "revoked or refused, so not accounted for, and yours to keep or to remove"
+            if isinstance(error, LrsError)
+            else "it is not known whether this is accounted for"
+        )
+        for directory in written:
+            say(f"{fate}: {directory}")
+        raise
 
 
 def _run(command: Sequence[str], roots: Sequence[str]) -> int:

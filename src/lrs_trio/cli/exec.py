@@ -12,6 +12,12 @@ from lrs_trio.cli.site import Site, pass_site
 
 EXIT_OURS: Final = 125
 
+MOST_BYTES: Final = 2**64 - 1
+"""What the protocol has room for."""
+
+MOST_COPIES: Final = 1024
+"""More than anybody has devices for; each costs memory here before the daemon can refuse it."""
+
 EXEC_STATUS_HELP: Final = """
 Exit status: the command's own (128 and the signal's number if a signal ended it); 127 if there is no such
 command, 126 if it cannot be run, 125 for every failure of lrs exec itself: no allocation, a failed sync, a
@@ -43,10 +49,15 @@ class ExecCommand(click.Command):
 def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
     from lrs_trio.sizes import parse_size
 
+    if value is None:
+        return None
     try:
-        return None if value is None else parse_size(value)
+        size = parse_size(value)
     except ValueError as error:
         raise click.BadParameter(f"{value!r}: must be {error}", ctx, param) from None
+    if size > MOST_BYTES:
+        raise click.BadParameter(f"{value!r}: must be less than {MOST_BYTES + 1} bytes", ctx, param)
+    return size
 
 
 _SPLIT: Final = "lrs_trio.command"
@@ -64,7 +75,13 @@ _SPLIT: Final = "lrs_trio.command"
 @click.option(
     "--read", "media", multiple=True, metavar="MEDIUM...", help="Media to read: paths of directories, labels of tapes."
 )
-@click.option("--copies", type=click.IntRange(1), default=1, help="With --write: media to write on.", show_default=True)
+@click.option(
+    "--copies",
+    type=click.IntRange(1, MOST_COPIES),
+    default=1,
+    help="With --write: media to write on.",
+    show_default=True,
+)
 @click.option("--required", type=click.IntRange(1), help="With --read: how many of the media are needed; else all.")
 @click.option("--family", type=click.Choice(["dir", "tape", "rados_pool"]), default="dir", show_default=True)
 @click.option("--library", help="Only media of this library; those to read are of 'legacy' if none is named.")
@@ -115,6 +132,8 @@ def execute(
         raise ExecUsageError("there is no command to run; it follows --")
     if (size is None) == (not media):
         raise ExecUsageError("say either --write SIZE or --read MEDIUM...")
+    if "" in media:
+        raise ExecUsageError("an empty word names no medium to read")
     if required is not None and (not media or required > len(media)):
         raise ExecUsageError("--required goes with --read and is not more than the media named")
     if media and (copies > 1 or tags):

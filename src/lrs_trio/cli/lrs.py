@@ -59,12 +59,24 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            raise  # whoever reads our output has gone; click ends quietly
+            raise  # whoever reads our output has gone, no daemon: that would be ECONNRESET; click ends quietly
         except REPORTED as error:
             ctx.exit(say_error(error))
         except KeyboardInterrupt:
             click.echo(err=True)  # ends the line that the terminal has begun with ^C
             ctx.exit(EXIT_INTERRUPTED)
+
+
+def _socket(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    if value is None:
+        return None
+    from lrs_trio.location import checked_socket
+
+    path = value.absolute()
+    try:
+        return checked_socket(path)
+    except ValueError as error:
+        raise click.BadParameter(f"{path}: must be {error}", ctx, param) from None
 
 
 @click.group(
@@ -87,6 +99,7 @@ class LazyGroup(click.Group):
 @click.option(
     "--socket",
     type=click.Path(path_type=Path),
+    callback=_socket,
     help="Where the daemon listens, instead of what the settings say.",
 )
 @click.version_option(__version__, prog_name="lrs")
@@ -95,7 +108,7 @@ def lrs(ctx: click.Context, config: Path | None, phobos_config: Path | None, soc
     """Use and administer the Local Resource Scheduler of this host."""
     if config and phobos_config:
         raise click.UsageError("--config and --phobos-config exclude each other")
-    ctx.obj = Site(config, socket.absolute() if socket else None, phobos_config=phobos_config)
+    ctx.obj = Site(config, socket, phobos_config=phobos_config)
 
 
 def main() -> None:

@@ -21,8 +21,12 @@ HIGHEST_STATUS: Final = 125
 EXIT_INTERRUPTED: Final = 130
 """After Ctrl-C, as shells have it."""
 
-REPORTED: Final = (OSError, SettingsError, DssUnavailableError)
-"""What a command tells in one line; anything else is a defect and shows a traceback."""
+REPORTED: Final = (OSError, SettingsError, DssUnavailableError, UnicodeEncodeError)
+"""What a command tells in one line; anything else is a defect and shows a traceback.
+
+A word of the command line that is not UTF-8 shows itself only when it is encoded: for the wire, for the DSS, or to be
+printed.
+"""
 
 EXIT_STATUS_HELP: Final = """
 Exit status: 0 if all went well; else the number of the first error, whose name stands in brackets at the
@@ -40,7 +44,8 @@ def exit_status(error: BaseException) -> int:
 def error_lines(error: BaseException, about: str = "") -> list[str]:
     """`error` for a person, each line with its errno's name; `about` says what it is about, if it does not itself."""
     name = errno.errorcode.get(_errno(error))
-    lines = describe(error).splitlines()
+    text = _inexpressible(error) if isinstance(error, UnicodeEncodeError) else describe(error)
+    lines = text.splitlines()
     if about and about not in lines[0]:
         lines[0] = f"{about}: {lines[0]}"
     return [f"{line} [{name}]" if name else line for line in lines]
@@ -105,7 +110,8 @@ def stdout_console() -> Console:
     """The standard output as rich sees it: colours and the width of the window only on a terminal."""
     from rich.console import Console
 
-    if sys.stdout.isatty():
+    # None if we were started without one.
+    if sys.stdout is not None and sys.stdout.isatty():
         return Console(file=sys.stdout)
     return Console(file=sys.stdout, width=10_000, no_color=True, force_terminal=False)
 
@@ -113,4 +119,13 @@ def stdout_console() -> Console:
 def _errno(error: BaseException) -> int:
     if isinstance(error, DssUnavailableError):
         return errno.EAGAIN
+    if isinstance(error, UnicodeEncodeError):
+        return errno.EINVAL
     return (error.errno or 0) if isinstance(error, OSError) else 0
+
+
+def _inexpressible(error: UnicodeEncodeError) -> str:
+    """What could not be encoded: the word, or of a longer text the line."""
+    before, after = error.object[: error.end], error.object[error.end :]
+    line = before.rpartition("\n")[2] + after.partition("\n")[0]
+    return f"{line}: cannot be expressed in {error.encoding}"

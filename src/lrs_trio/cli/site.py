@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -16,6 +16,10 @@ from lrs_trio.errors import LrsError
 if TYPE_CHECKING:
     from lrs_trio.client import Client
     from lrs_trio.settings import Settings
+
+ANSWERS_WITHIN_S: Final = 30.0
+"""How long a command waits for what the daemon answers at once: the report of a large site that many ask for takes
+its time. Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class Site:
         return socket_path(self.config, self.environ)
 
     def connect(self) -> Client:
-        """Connect to the daemon; a context manager.
+        """Connect to the daemon; a context manager. What it should answer at once is not waited for without end.
 
         Raises:
             OSError: no daemon listens there, or it may not be used by this user.
@@ -54,7 +58,7 @@ class Site:
 
         path = self.socket_path
         try:
-            return connect(path)
+            return connect(path, answers_within=ANSWERS_WITHIN_S)
         except OSError as error:
             raise no_connection(path, error) from error
 
@@ -86,3 +90,12 @@ def no_connection(path: Path, error: OSError) -> LrsError:
         errno.EACCES: "this user is not allowed to; see server.socket_mode and server.socket_group",
     }.get(number, "see whether lrsd runs")
     return LrsError(number, f"no connection to a daemon on {path}: {os.strerror(number)}; {advice}")
+
+
+def connection_closed(path: Path) -> LrsError:
+    """For a connection to the daemon's socket `path` that ended before there was an answer."""
+    return LrsError(
+        errno.ECONNRESET,
+        f"the daemon on {path} closed the connection: it has ended, or has too many clients"
+        " (server.max_connections); its log says more",
+    )

@@ -89,4 +89,4 @@ def _cut(whole: Timeline, begin: float | None, end: float | None) -> Timeline:
     # Written such that what is no number does not pass.
     if not (first < last and first < length and last > 0):
         raise click.UsageError(f"--from and --to leave nothing of the recording, which is {length:g} s long")
-    return whole.between(round(first * MICROSECONDS), round(min(last, length) * MICROSECONDS))
+    return whole.between(round(max(first, 0) * MICROSECONDS), round(min(last, length) * MICROSECONDS))

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from lrs_trio.cli.output import counted, human_age, say
+from lrs_trio.cli.output import REPORTED, counted, human_age, say
 from lrs_trio.cli.site import Site
+from lrs_trio.errors import describe
 
 FIRST_S: Final = 1.0
 AGAIN_S: Final = 2.0
@@ -22,20 +23,28 @@ def says_what_it_waits_for(site: Site, family: str) -> Iterator[None]:
     """While the block waits for our allocation, tell on a terminal what is in its way.
 
     The question is asked on a connection of its own, from a timer's signal handler: the block may be inside
-    a blocking read, and the handler runs in the same thread, so nothing needs a lock.
+    a blocking read, and the handler runs in the same thread, so nothing needs a lock. Nor may an error leave it: it
+    would end that read, and our place in the queue with it.
     """
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield
         return
-    said = ""
+    said, looking = "", False
 
     def look(*_: object) -> None:
-        nonlocal said
+        nonlocal said, looking
+        if looking:
+            return  # it is the last look, still without an answer, that the timer has interrupted
+        looking = True
         try:
             with site.connect() as client:
                 text = what_is_in_the_way(client.status(), family, os.getpid())
-        except OSError:
+        except TimeoutError as error:
+            text = f"waiting: {describe(error)}"
+        except REPORTED:
             return  # the connection that waits will tell what has happened
+        finally:
+            looking = False
         if text and text != said:
             said = text
             say(text)

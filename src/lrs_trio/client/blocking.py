@@ -22,6 +22,7 @@ from lrs_trio.client.common import (
     expect,
     held_by,
     next_id,
+    no_answer,
     parsed,
     read_body,
     release_unwanted,
@@ -55,8 +56,11 @@ READ_SIZE = 64 * 1024
 B = TypeVar("B", bound=RequestBody)
 
 
-def connect(socket_path: str | os.PathLike[str]) -> Client:
+def connect(socket_path: str | os.PathLike[str], *, answers_within: float | None = None) -> Client:
     """A client of the daemon that listens on `socket_path`; close it, or use it in a ``with`` block.
+
+    `answers_within` is how many seconds the daemon may send nothing while it is asked what it answers at once: `ping`,
+    the reports, `revoke` and the configuration. Media, formats and notifications take their time, without a limit.
 
     Raises:
         OSError: nobody listens there, or we may not connect.
@@ -68,14 +72,19 @@ def connect(socket_path: str | os.PathLike[str]) -> Client:
         connection.close()
         error.filename = os.fspath(socket_path)
         raise
-    return Client(connection)
+    return Client(connection, os.fspath(socket_path), answers_within)
 
 
 class Client:
-    """Every method raises `LrsError` with the daemon's errno, or another `OSError` if the connection is lost."""
+    """Every method raises `LrsError` with the daemon's errno, or another `OSError` if the connection is lost.
 
-    def __init__(self, connection: socket.socket) -> None:
+    That is `TimeoutError` if the daemon does not give in time what it should answer at once.
+    """
+
+    def __init__(self, connection: socket.socket, address: str = "", answers_within: float | None = None) -> None:
         self._connection = connection
+        self._address = address
+        self._answers_within = answers_within
         self._decoder = FrameDecoder()
         self._received: deque[Response] = deque()
         self._partials: dict[int, Held] = {}
@@ -178,18 +187,18 @@ class Client:
             self.send(body)
 
     def ping(self) -> None:
-        self.request(Ping())
+        self._ask_at_once(Ping())
 
     def monitor(self, family: Family = Family.DIR) -> list[dict[str, Any]]:
-        answer: list[dict[str, Any]] = parsed(expect(self.request(Monitor(family)), Monitored).status)
+        answer: list[dict[str, Any]] = parsed(expect(self._ask_at_once(Monitor(family)), Monitored).status)
         return answer
 
     def stats(self, ns: str | None = None, name: str | None = None, tags: str | None = None) -> list[dict[str, Any]]:
-        answer: list[dict[str, Any]] = parsed(expect(self.request(Stat(ns, name, tags)), Statistics).stats)
+        answer: list[dict[str, Any]] = parsed(expect(self._ask_at_once(Stat(ns, name, tags)), Statistics).stats)
         return answer
 
     def status(self) -> dict[str, Any]:
-        answer: dict[str, Any] = parsed(expect(self.request(Status()), StatusReport).status)
+        answer: dict[str, Any] = parsed(expect(self._ask_at_once(Status()), StatusReport).status)
         return answer
 
     def revoke(
@@ -206,16 +215,16 @@ class Client:
         them may go on using them, and is told when it releases them.
         """
         body = Revoke(tuple(media), library, client, pid)
-        answer: list[dict[str, Any]] = parsed(expect(self.request(body), Revoked).revoked)["revoked"]
+        answer: list[dict[str, Any]] = parsed(expect(self._ask_at_once(body), Revoked).revoked)["revoked"]
         return answer
 
     def configure_get(self, items: Sequence[Mapping[str, str]]) -> list[str]:
         """The values of `items` (section, key), "" where nothing is set."""
-        return configured_values(self.request(configure_body(ConfigureOperation.GET, items)))
+        return configured_values(self._ask_at_once(configure_body(ConfigureOperation.GET, items)))
 
     def configure_set(self, items: Sequence[Mapping[str, str]]) -> None:
         """Set `items` (section, key, value) in the running daemon."""
-        self.request(configure_body(ConfigureOperation.SET, items))
+        self._ask_at_once(configure_body(ConfigureOperation.SET, items))
 
     # Requests.
 
@@ -289,6 +298,20 @@ class Client:
         finally:
             self.end(held, partial(held.abandon, error))
 
+    def _ask_at_once(self, body: RequestBody) -> ResponseBody:
+        """The response to a request for which the daemon waits for nothing."""
+        if self._answers_within is None:
+            return self.request(body)
+        self._connection.settimeout(self._answers_within)
+        try:
+            return self.request(body)
+        except TimeoutError as error:
+            raise no_answer(self._address, self._answers_within) from error
+        finally:
+            # Closed, if not even the request went out.
+            with suppress(OSError):
+                self._connection.settimeout(None)
+
     def _send(
         self, body: RequestBody, *, qos: int | None = None, priority: int | None = None, partial_of: Held | None = None
     ) -> int:
@@ -300,6 +323,9 @@ class Client:
                 partial_of.partial = self._last_id
                 self._partials[self._last_id] = partial_of
             self._connection.sendall(frame)
+        except ConnectionError as error:
+            self.close()
+            raise connection_lost() from error
         except BaseException:
             # Half a frame may have left: nothing that follows it could be understood.
             self.close()
@@ -316,7 +342,10 @@ class Client:
 
     def _receive(self) -> Response:
         while not self._received:
-            data = self._connection.recv(READ_SIZE)
+            try:
+                data = self._connection.recv(READ_SIZE)
+            except ConnectionError as error:
+                raise connection_lost() from error
             if not data:
                 raise connection_lost()
             try:

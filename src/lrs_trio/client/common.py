@@ -219,7 +219,17 @@ def connection_lost(error: ProtocolError | None = None) -> ConnectionError:
     """What everybody who waits gets; `error` is what the daemon did wrong, if it did not just leave."""
     if error is not None:
         return ConnectionAbortedError(errno.EPROTO, f"the daemon does not speak this protocol: {error}")
-    return ConnectionResetError(errno.ECONNRESET, "the daemon closed the connection")
+    return ConnectionResetError(
+        errno.ECONNRESET,
+        "the daemon closed the connection: it has ended, or has too many clients (server.max_connections);"
+        " its log says more",
+    )
+
+
+def no_answer(address: str, seconds: float) -> TimeoutError:
+    """For what the daemon on `address` answers at once as a rule."""
+    text = f"the daemon has not answered within {seconds:g} s; see whether its process is stopped or overloaded"
+    return TimeoutError(errno.ETIMEDOUT, text, address)
 
 
 def _held(granted: GrantedMedium) -> HeldMedium:
