@@ -343,7 +343,7 @@ class Daemon:
         return self._dss.waiting if self._dss else 0
 
     def status(self) -> Mapping[str, object]:
-        """What `lrs status` shows; ages are seconds, sizes bytes."""
+        """What `lrs status` shows; ages are seconds, sizes bytes. What there may be many of is an iterator."""
         now = trio.current_time()
         unavailable = self._dss.unavailable_since if self._dss else None
         return {
@@ -361,7 +361,7 @@ class Daemon:
                 },
             },
             "connections": len(self._server) if self._server is not None else 0,
-            "families": [family_status(family) for family in self.families.values()],
+            "families": (family_status(family) for family in self.families.values()),
         }
 
     def _to_sync(self, family: str, device: str) -> ToSync:

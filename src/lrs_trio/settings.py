@@ -167,7 +167,7 @@ class ServerSettings(Table):
 
     # Twice what a crowded storage host is seen with, and within the descriptors that the systemd unit grants.
     max_connections: Whole = Field(default=10_000, ge=1, le=1_000_000, description="a whole number from 1 to 1000000")
-    """How many clients may be connected at once."""
+    """How many clients may be connected at once. Four more may be root, the daemon's user, or named for `admin`."""
 
     max_requests_per_connection: Whole = Field(
         default=1024, ge=1, le=1_000_000, description="a whole number from 1 to 1000000"
@@ -178,7 +178,7 @@ class ServerSettings(Table):
     """How many unsent responses a connection may have before reading from it stops (note 2.2)."""
 
     slow_client_s: Seconds = Field(default=30.0, description=_SECONDS_ALLOWED)
-    """A connection that takes less than 16 KiB of what waits for it in that time is closed. Seconds."""
+    """A connection that takes too little of what waits for it in that time is closed; 16 KiB are enough. Seconds."""
 
     lock_file: Annotated[Path | None, BeforeValidator(_optional_path)] = Field(
         default=None, description="an absolute path, or empty for no such file"

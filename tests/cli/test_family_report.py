@@ -127,3 +127,18 @@ def test_the_oldest_of_very_many_requests_and_grants_are_shown(capsys: pytest.Ca
     assert (waiting[0], len(waiting)) == ("100000 requests without an answer yet, the oldest 60", 62)
     assert (held[0], len(held)) == ("100 grants, the oldest 60", 62)
     assert held[2].endswith("99.0 s")
+    *_, held = printed(capsys, report | {"grants_left_out": 900})
+    assert (held[0], len(held)) == ("1000 grants, the oldest 60", 62)
+    print_family(report | {"grants_left_out": 900}, everything=True)
+    assert "1000 grants, the oldest 100\n" in capsys.readouterr().out
+
+
+def test_the_oldest_grants_are_shown_whatever_their_devices_are(capsys: pytest.CaptureFixture[str]) -> None:
+    grant = {"kind": "write", "state": "ready", "client": 7, "pid": 9, "uid": 1}
+    devices = [
+        directory_report(f"/srv/{number}", planned=1, grants=[{"medium": f"m{number}", "age_s": float(number)} | grant])
+        for number in range(200)
+    ]
+    *_, held = printed(capsys, family_report("dir", devices, volumes=1, free=1))
+    assert (held[0], len(held)) == ("200 grants, the oldest 60", 62)
+    assert held[2] == "m199 write ready 7 9 1 3 min"

@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
 from lrs_trio.cli.demo.daemon import DemoDaemon, DemoSite
+from lrs_trio.cli.revoke import revoke
+from lrs_trio.cli.site import Site
 from lrs_trio.client import connect
 from lrs_trio.client.common import held_by, write_body
 from lrs_trio.errors import LrsError
-from tests.cli.conftest import ENVIRONMENT, TIMEOUT_S, Lrs, command_line
+from lrs_trio.wire.messages import Revoke
+from tests.cli.conftest import ENVIRONMENT, TIMEOUT_S, Lrs, add_directories, command_line
 from tests.processes import child
 
 SOMEBODY = """
@@ -96,6 +100,75 @@ def test_a_client_is_named_by_its_number(directories: tuple[Path, ...], site: De
                 client.request(held[client].finish())
             assert caught.value.errno == errno.EINVAL
             client.ping()
+
+
+def test_all_are_taken_however_many_they_are(site: DemoSite, lrs: Lrs) -> None:
+    site.configure({"families": {"dir": {"max_concurrent_io": 600}}})
+    running = DemoDaemon(site)
+    try:
+        add_directories(site)
+        with connect(site.socket) as client:
+            bodies = [write_body(1) for _ in range(1100)]
+            answers = [answer for _, answer in client.request_all(bodies, at_once=100)]
+            assert not any(isinstance(answer, LrsError) for answer in answers)
+            done = lrs("revoke", "--pid", str(os.getpid()))
+            assert (done.returncode, done.stderr) == (0, "")
+            assert done.stdout.count(": revoked; client ") == 1100
+            assert grants(site) == []
+    finally:
+        running.end()
+    assert site.log.read_text().count(" grant revoked ") == 1100
+
+
+class Daemon:
+    """Answers revocations with what a test says; a connection to it."""
+
+    def __init__(self, *answers: dict[str, Any]) -> None:
+        self.answers = list(answers)
+        self.asked: list[Revoke] = []
+
+    def __enter__(self) -> Daemon:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+    def revocation(self, body: Revoke) -> dict[str, Any]:
+        self.asked.append(body)
+        return {"version": 1} | self.answers.pop(0)
+
+    def invoke(self, monkeypatch: pytest.MonkeyPatch, *args: str) -> Result:
+        monkeypatch.setattr(Site, "connect", lambda site: self)
+        return CliRunner().invoke(revoke, args, obj=Site(None, None, {}))
+
+
+GRANT = {"medium": "m", "kind": "write", "state": "ongoing", "client": 7, "pid": 9, "uid": 1, "held_s": 5.0}
+
+
+def test_those_that_have_waited_for_the_medium_keep_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = Daemon(
+        {"revoked": [GRANT] * 3, "more": 2, "untouched": 0},
+        {"revoked": [GRANT] * 3, "more": 4, "untouched": 0},
+    )
+    done = daemon.invoke(monkeypatch, "m", "--client", "7")
+    assert daemon.asked == [Revoke(("m",), None, 7, None)] * 2
+    assert done.stdout.count("m: revoked; client 7, pid 9, uid 1 had it for a write since 5.0 s\n") == 6
+    assert done.stderr.startswith("lrs: 4 grants left that were given meanwhile")
+    assert done.exit_code == 1
+
+
+def test_what_was_not_read_yet_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = Daemon({"revoked": [GRANT | {"state": "ready"}], "more": 0, "untouched": 2}).invoke(monkeypatch, "m")
+    told = "client 7, pid 9, uid 1 has not read for 5.0 s that it was granted for a write, and is refused"
+    assert done.stdout == f"m: revoked; {told}\n"
+    assert done.stderr == "lrs: 2 grants left: only planned, or being synced for a partial release\n"
+    assert done.exit_code == 0
+
+
+def test_what_cannot_be_revoked_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = Daemon({"revoked": [], "more": 0, "untouched": 1}).invoke(monkeypatch, "m")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == "lrs: 1 grant left: only planned, or being synced for a partial release\n"
 
 
 def test_nothing_to_revoke_is_said(directories: tuple[Path, ...], lrs: Lrs) -> None:

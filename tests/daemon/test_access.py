@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from lrs_trio.wire.messages import (
     Monitor,
     Monitored,
     Notify,
+    Ping,
+    Pong,
     ReadGranted,
     Released,
     Request,
@@ -27,7 +30,7 @@ from lrs_trio.wire.messages import (
     Status,
     StatusReport,
 )
-from tests.daemon.conftest import read, release, serving, write
+from tests.daemon.conftest import read, release, serving, taken, write
 
 USER, OPERATORS = 4321, 8765
 
@@ -71,6 +74,28 @@ async def test_others_read_and_write_and_do_nothing_else(
         assert [line["request"] for line in said] == ["format", "notify", "revoke", "notify"]
         assert all(line["client"].endswith(f"(pid 77, uid {USER})") for line in said)
         somebody.clear()
+        await running.unharmed()
+
+
+async def test_who_has_all_connections_can_be_seen_and_revoked(
+    sqlite_site: Site, somebody: list[PeerCredentials], lines: list[Any]
+) -> None:
+    async with serving(sqlite_site, "server.max_connections=3") as running, AsyncExitStack() as stack:
+        somebody.append(PeerCredentials(77, USER, USER))
+        crowd = [await stack.enter_async_context(running.connect()) for _ in range(3)]
+        (medium,) = await crowd[0].hold()
+        for caller in crowd[1:]:
+            await caller.ask(Ping(), Pong)
+        async with running.connect() as refused:
+            assert await refused.rest() == []
+        (line,) = [line for line in lines if "connection refused" in line["event"]]
+        assert (line["limit"], line["most"]) == (3, f"uid {USER} has 3")
+        somebody.clear()
+        answer = await running.ask(Revoke((medium.name,)), Revoked)
+        assert '"pid": 77' in answer.revoked
+        await running.until(lambda family: not taken(family))
+        for caller in crowd:
+            await caller.hang_up()
         await running.unharmed()
 
 

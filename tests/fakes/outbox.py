@@ -29,6 +29,12 @@ class RecordingOutbox:
     def respond(self, response: Response) -> None:
         self._put(response)
 
+    def promise(self) -> None:
+        return None
+
+    def keep(self, response: Response) -> None:
+        self._put(response)
+
     def offer(self, departure: Departure) -> None:
         self._put(departure)
 

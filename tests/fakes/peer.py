@@ -104,6 +104,7 @@ class Door:
         self.server = Server(settings, self.dispatcher, house.site.events, peer_credentials, rules)
         self._nursery = nursery
         self._nursery.start_soon(self.server.postman.run)
+        self._nursery.start_soon(self.dispatcher.reports.run)
         self._serial = 0
 
     def connect(self, *, slow: bool = False, uid: int = DAEMON_UID) -> Peer:

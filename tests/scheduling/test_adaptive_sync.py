@@ -10,10 +10,10 @@ import trio
 from trio.testing import MockClock
 
 from lrs_trio.events import Event, EventKind
-from lrs_trio.scheduling.report import family_status
 from lrs_trio.wire.messages import ReadGranted, Released
 from tests.fakes.crowd import Crowd
 from tests.fakes.house import FakeClient, House, back, house_of, released
+from tests.fakes.report import reported_devices
 from tests.fakes.site import family_settings
 from tests.fakes.tapes import GIB, TapeSite, tape_house, tape_settings
 
@@ -258,12 +258,12 @@ async def test_a_drive_streams_for_its_share_and_not_much_more(autojump_clock: M
         crowd = Crowd(house, GIB // 4)
         with trio.move_on_after(HOUR / 4):
             await crowd.run(100, 100)
-        report: Any = family_status(house.family)
+        devices = reported_devices(house.family)
     assert streaming_share(site.seen) == pytest.approx(share, abs=0.03)
     # The first one tells what a sync costs, and the last one comes with the end.
     assert syncs(site.seen)[0] == ("streaming", 1)
     assert {cause for cause, _ in syncs(site.seen)[:-1]} == {"streaming"}
-    (device,) = report["devices"]
+    (device,) = devices
     assert device["sync_cost"]["base_s"] == pytest.approx(7.0, abs=0.1)
     assert device["sync_cost"]["per_file_s"] == pytest.approx(0, abs=1e-4)
     assert device["sync_cost"]["syncs"] > 10
@@ -279,11 +279,11 @@ async def test_a_drive_syncs_by_its_thresholds_before_it_has_streamed_enough(aut
 async def test_what_a_sync_costs_is_learned_without_being_adaptive_too(autojump_clock: MockClock) -> None:
     site = make_site(3.0)
     async with tape_house(site, tape_settings(requests=1)) as house:
-        report: Any = family_status(house.family)
-        assert report["devices"][0]["sync_cost"] is None
+        devices = reported_devices(house.family)
+        assert devices[0]["sync_cost"] is None
         await Crowd(house, GIB).run(1, 2)
-        report = family_status(house.family)
-        assert report["devices"][0]["sync_cost"] == {"base_s": 3.0, "per_file_s": 0.0, "syncs": 2}
+        devices = reported_devices(house.family)
+        assert devices[0]["sync_cost"] == {"base_s": 3.0, "per_file_s": 0.0, "syncs": 2}
 
 
 async def test_who_goes_away_before_a_pass_has_looked_at_it_is_waited_for_no_longer(autojump_clock: MockClock) -> None:

@@ -22,7 +22,7 @@ from lrs_trio.events import EventKind
 from lrs_trio.model import AdmStatus, Family, FsStatus, LockOwner, LockType, NotifyOperation, RequestKind
 from lrs_trio.scheduling.media_look_up import READ_AT_ONCE
 from lrs_trio.scheduling.release import ReleaseRequest
-from lrs_trio.scheduling.report import family_status, monitor
+from lrs_trio.scheduling.report import monitor
 from lrs_trio.scheduling.requests import Allocation
 from lrs_trio.settings import FamilySettings
 from lrs_trio.wire.messages import (
@@ -37,6 +37,7 @@ from lrs_trio.wire.messages import (
     WriteMedium,
 )
 from tests.fakes.house import FakeClient, House, back, house_of, released
+from tests.fakes.report import reported_devices
 from tests.fakes.site import LIBRARY, Site, device_id, family_settings, medium_id
 
 A, B, C = "/srv/a", "/srv/b", "/srv/c"
@@ -673,10 +674,10 @@ async def test_a_medium_that_another_host_holds_is_refused_to_readers_and_avoide
         assert await client.answer_to(4) == refused(RequestKind.WRITE, errno.ENOSPC)
         client.format(A, id=5)
         assert await client.answer_to(5) == refused(RequestKind.FORMAT, errno.EBUSY)
-        devices: Any = family_status(house.family)["devices"]
+        devices = reported_devices(house.family)
         waiting = devices[0]
         assert (waiting["status"], waiting["reason"]) == ("waiting", str(ELSEWHERE))
-        assert "media" not in monitor(house.family)[0]
+        assert "media" not in next(monitor(house.family))
 
 
 @pytest.mark.parametrize("kind", [LockType.DEVICE, LockType.MEDIA])

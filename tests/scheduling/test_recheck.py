@@ -14,9 +14,9 @@ from lrs_trio.dss.operations import Operation, ReadChangedMedia, ReadMedium, Rea
 from lrs_trio.errors import LrsError
 from lrs_trio.model import AdmStatus, FsStatus, Lock, LockOwner, LockType, NotifyOperation, RequestKind, lock_id
 from lrs_trio.scheduling.recheck import READ_AGAIN_S, located_for
-from lrs_trio.scheduling.report import family_status
 from lrs_trio.wire.messages import Failed, Notified, ReadGranted, WriteGranted
 from tests.fakes.house import EPOCH, FakeClient, House, back, house_of
+from tests.fakes.report import reported_devices
 from tests.fakes.site import DAEMON, HOST, Site, device_id, family_settings, medium_id
 
 A, B, C = "/srv/a", "/srv/b", "/srv/c"
@@ -58,7 +58,7 @@ async def refusal(client: FakeClient, **read: Any) -> int:
 
 
 def reason(house: House, path: str) -> Any:
-    devices: Any = family_status(house.family)["devices"]
+    devices = reported_devices(house.family)
     return next(device["reason"] for device in devices if device["path"] == path)
 
 

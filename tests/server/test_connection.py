@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 
 import pytest
@@ -12,15 +13,17 @@ import trio
 from trio.testing import MockClock
 
 from lrs_trio.events import EventKind
-from lrs_trio.model import AdmStatus, Family, FsStatus, NotifyOperation, RequestKind, ResourceId
+from lrs_trio.model import AdmStatus, ConfigureOperation, Family, FsStatus, NotifyOperation, RequestKind, ResourceId
 from lrs_trio.scheduling.client import Client
 from lrs_trio.server.connection import READ_SIZE, WITHDRAWN_PER_STEP
 from lrs_trio.server.long_frames import AT_ONCE, LONG_BYTES
+from lrs_trio.server.outbox import CHUNK
 from lrs_trio.server.turnstile import FREE_FRAMES, TURN_FRAMES
 from lrs_trio.settings import AccessSettings, ServerSettings
-from lrs_trio.wire.codec import decode_request
-from lrs_trio.wire.framing import PROTOCOL_VERSION, encode_frame
+from lrs_trio.wire.codec import decode_request, decode_response
+from lrs_trio.wire.framing import PROTOCOL_VERSION, FrameDecoder, encode_frame
 from lrs_trio.wire.messages import (
+    Configure,
     Failed,
     Notify,
     Ping,
@@ -36,8 +39,8 @@ from lrs_trio.wire.messages import (
     WriteGranted,
     WriteMedium,
 )
-from tests.fakes.house import House, back, house_of, released
-from tests.fakes.peer import Peer, door_of, frame
+from tests.fakes.house import LONG, House, back, house_of, released
+from tests.fakes.peer import Door, Peer, door_of, frame
 from tests.fakes.site import Site, device_id, family_settings, medium_id
 
 A, B = "/srv/a", "/srv/b"
@@ -219,6 +222,70 @@ async def test_who_reads_slowly_but_reads_is_kept(autojump_clock: MockClock) -> 
                 received += await slow.receive_some()
         assert [response.request_id for response in received] == list(range(40))
         assert trio.current_time() > begun + 100
+
+
+class LongValues:
+    """A configuration whose values are `length` characters."""
+
+    def __init__(self, length: int) -> None:
+        self._value = "x" * length
+
+    def get(self, section: str, key: str) -> str:
+        return self._value
+
+    def set(self, section: str, key: str, value: str) -> None:
+        raise AssertionError("nothing is set here")
+
+
+GET = Configure(ConfigureOperation.GET, '[{"section": "dss", "key": "url"}]')
+
+
+@asynccontextmanager
+async def unread_on_a_socket(length: int) -> AsyncIterator[tuple[Door, trio.SocketStream, int]]:
+    """A client to whom much more is to be sent than its socket has room for, and the number of answers.
+
+    Each of them is of `length` bytes and a few more. Who does not take them is waited for 30 s, which begin now.
+    """
+    settings = ServerSettings(slow_client_s=30.0)
+    async with house_of() as house, door_of(house, settings, configuration=LongValues(length)) as door:
+        ours, theirs = trio.socket.socketpair()
+        door.accept(trio.SocketStream(theirs))
+        count = 1_000_000 // length
+        async with trio.SocketStream(ours) as client:
+            await client.send_all(b"".join(frame(number, GET) for number in range(count)))
+            await trio.testing.wait_all_tasks_blocked()
+            yield door, client, count
+
+
+async def take(client: trio.SocketStream, size: int) -> bytes:
+    """Read so much, or less if no more comes."""
+    taken = b""
+    with trio.move_on_after(LONG):
+        while len(taken) < size and (data := await client.receive_some(size - len(taken))):
+            taken += data
+    return taken
+
+
+@pytest.mark.parametrize("length", [2_000, 6_000, 200_000])
+async def test_who_takes_a_chunk_of_a_real_socket_in_its_time_is_kept(autojump_clock: MockClock, length: int) -> None:
+    async with unread_on_a_socket(length) as (door, client, count):
+        decoder, received = FrameDecoder(), list[int]()
+        while len(received) < count:
+            assert len(door.server) == 1
+            await trio.sleep(29)
+            data = await take(client, CHUNK)
+            received += [decode_response(message).request_id for message in decoder.feed(data)]
+        assert received == list(range(count))
+
+
+@pytest.mark.parametrize("size", [0, 1000])
+async def test_who_takes_less_of_a_real_socket_is_closed(autojump_clock: MockClock, size: int) -> None:
+    async with unread_on_a_socket(200_000) as (door, client, _):
+        await trio.sleep(29)
+        assert len(await take(client, size)) == size
+        assert len(door.server) == 1
+        await trio.sleep(2)
+        assert len(door.server) == 0
 
 
 async def test_a_quiet_connection_is_kept(autojump_clock: MockClock) -> None:

@@ -348,7 +348,7 @@ MUTATIONS: Final = (
     Mutation(
         "server/outbox.py",
         "        if self._awaited and not self.full:\n            self._drained.set()\n",
-        "",
+        "        pass\n",
         "a reader that waits for room among the responses is never told that there is some",
     ),
     Mutation(

@@ -27,7 +27,7 @@ def print_family(family: Report, *, everything: bool = False) -> None:
     """A family's devices, and where there are any, its suspects, its waiting requests and its I/O.
 
     Of very many only the first are printed, unless `everything` is asked for: of devices those that are out of order
-    or have something to do.
+    or have something to do. Of grants the oldest are, whatever else of their devices is.
     """
     devices = family["devices"]
     if not everything and len(devices) > MOST_ROWS:
@@ -43,7 +43,7 @@ def print_family(family: Report, *, everything: bool = False) -> None:
         _print_directories(devices, f"family {family['family']}: {_queues(family['queued'])}, {_space(family)}")
     most = None if everything else MOST_ROWS
     _print_waiting(family["waiting"][:most], family.get("unanswered", len(family["waiting"])))
-    _print_grants(devices, most)
+    _print_grants(family["devices"], most, family.get("grants_left_out", 0))
 
 
 def by_address(devices: Iterable[Report]) -> list[Report]:
@@ -160,10 +160,11 @@ def _shown(rows: int, count: int) -> str:
     return "" if rows == count else f", the oldest {rows}"
 
 
-def _print_grants(devices: Iterable[Report], most: int | None) -> None:
+def _print_grants(devices: Iterable[Report], most: int | None, left_out: int) -> None:
+    """The oldest grants, at `most` so many; the daemon has already `left_out` some."""
     grants = [(device, grant) for device in devices for grant in device["grants"]]
-    count = len(grants)
-    if most is not None and count > most:
+    count = len(grants) + left_out
+    if most is not None and len(grants) > most:
         grants = sorted(grants, key=lambda held: -held[1]["age_s"])[:most]
     if grants:
         click.echo()

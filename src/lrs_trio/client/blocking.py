@@ -214,8 +214,11 @@ class Client:
         `media` are names, `client` is the number of the connection that holds them, `pid` its process. Whoever holds
         them may go on using them, and is told when it releases them.
         """
-        body = Revoke(tuple(media), library, client, pid)
-        answer: list[dict[str, Any]] = parsed(expect(self._ask_at_once(body), Revoked).revoked)["revoked"]
+        return list(self.revocation(Revoke(tuple(media), library, client, pid))["revoked"])
+
+    def revocation(self, body: Revoke) -> dict[str, Any]:
+        """As `revoke`; the whole answer, in which ``more`` is how many are left because it would be too long."""
+        answer: dict[str, Any] = parsed(expect(self._ask_at_once(body), Revoked).revoked)
         return answer
 
     def configure_get(self, items: Sequence[Mapping[str, str]]) -> list[str]:

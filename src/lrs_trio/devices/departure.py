@@ -10,9 +10,17 @@ from lrs_trio.wire.messages import Response
 
 
 class Outbox(Protocol):
-    """A connection's response channel. Both calls return at once, also when the client has gone."""
+    """A connection's response channel. All calls return at once, also when the client has gone."""
 
     def respond(self, response: Response) -> None: ...
+
+    def promise(self) -> None:
+        """Say that `keep` will be called once more: until then its client is not taken for one that wants nothing."""
+        ...
+
+    def keep(self, response: Response) -> None:
+        """`respond` with what was promised."""
+        ...
 
     def offer(self, departure: Departure) -> None:
         """Queue `departure`; whoever sends takes it with `Departure.depart` just before the first byte."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 
 from lrs_trio.errors import LrsError
@@ -56,6 +56,8 @@ class _Metric:
 
     def bears(self, tags: Mapping[str, str]) -> bool:
         """Whether it has all these; they are in lower case."""
+        if not tags:
+            return True
         mine = {key.casefold(): value.casefold() for key, value in self.tags.items()}
         return all(mine.get(key) == value for key, value in tags.items())
 
@@ -105,7 +107,13 @@ class Stats:
             del self._metrics[number]
 
     def dump(self, ns: str | None = None, name: str | None = None, tags: str | None = None) -> str:
-        """The metrics that match, as a JSON array.
+        """`shown`, as a JSON array."""
+        return json.dumps(list(self.shown(ns, name, tags)), ensure_ascii=False)
+
+    def shown(
+        self, ns: str | None = None, name: str | None = None, tags: str | None = None
+    ) -> Iterator[dict[str, str | int]]:
+        """The metrics that match, each read when its turn comes.
 
         Filters ignore case; an empty one matches everything. `tags` is ``key=value[,key=value...]``
         and each pair must be there.
@@ -118,15 +126,13 @@ class Stats:
                 raise LrsError(errno.EINVAL, f"a filter has {len(text)} characters; {LONGEST_FILTER} are allowed")
         ns, name = (ns or "").casefold(), (name or "").casefold()
         wanted = _parse_tags((tags or "").casefold())
-        return json.dumps(
-            [
-                metric.shown()
-                for metric in self._metrics.values()
-                if (not ns or metric.ns.casefold() == ns)
-                and (not name or metric.name.casefold() == name)
-                and metric.bears(wanted)
-            ],
-            ensure_ascii=False,
+        # Those of a device may be taken out while others are shown.
+        return (
+            metric.shown()
+            for metric in tuple(self._metrics.values())
+            if (not ns or metric.ns.casefold() == ns)
+            and (not name or metric.name.casefold() == name)
+            and metric.bears(wanted)
         )
 
 

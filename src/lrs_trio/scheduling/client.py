@@ -21,28 +21,33 @@ class Withdrawable(Protocol):
 
 
 class Holdings:
-    """The grants that a connection has got and not yet released, oldest first."""
+    """The grants that a connection has got and not yet released, oldest first.
+
+    One that was revoked keeps its place until the client gives it back: a release says of which medium it is and not of
+    which grant, and is not to be taken for that of a later one.
+    """
 
     def __init__(self) -> None:
         self._grants: dict[ResourceId, deque[Grant]] = {}
-        self._revoked: frozenset[ResourceId] = frozenset()
+        self._revoked: set[Grant] = set()
 
     def __len__(self) -> int:
-        return sum(map(len, self._grants.values()))
+        return sum(map(len, self._grants.values())) - len(self._revoked)
 
     def add(self, grant: Grant) -> None:
         self._grants.setdefault(grant.medium, deque()).append(grant)
-        if self._revoked:
-            self._revoked -= {grant.medium}
 
     def holds(self, medium: ResourceId) -> bool:
-        return medium in self._grants
+        return any(grant not in self._revoked for grant in self._grants.get(medium, ()))
 
     def find(self, medium: ResourceId, kind: RequestKind, *, apart_from: Collection[Grant] = ()) -> Grant | None:
-        """The oldest grant on `medium` that is not in a partial release, one of `kind` before any other."""
+        """The oldest grant on `medium` that is not in a partial release, one of `kind` before any other.
+
+        It may be one that was revoked.
+        """
         oldest: Grant | None = None
         for grant in self._grants.get(medium, ()):
-            if grant.state is GrantState.ONGOING and grant not in apart_from:
+            if (grant.state is GrantState.ONGOING or grant in self._revoked) and grant not in apart_from:
                 if grant.kind is kind:
                     return grant
                 oldest = oldest or grant
@@ -53,18 +58,21 @@ class Holdings:
         grants.remove(grant)
         if not grants:
             del self._grants[grant.medium]
+        self._revoked.discard(grant)
 
     def revoke(self, grant: Grant) -> None:
-        """Remove `grant`, and remember that the connection has not given it back."""
-        self.remove(grant)
-        self._revoked |= {grant.medium}
+        """Hold `grant` no more, and remember that the connection has not given it back."""
+        self._revoked.add(grant)
 
-    def was_revoked(self, medium: ResourceId) -> bool:
-        """Whether a grant on `medium` was revoked since the last one was added."""
-        return medium in self._revoked
+    def was_revoked(self, grant: Grant) -> bool:
+        return grant in self._revoked
 
     def all(self) -> tuple[Grant, ...]:
-        return tuple(grant for grants in self._grants.values() for grant in grants)
+        return tuple(grant for grants in self._grants.values() for grant in grants if grant not in self._revoked)
+
+    def clear(self) -> None:
+        self._grants.clear()
+        self._revoked.clear()
 
 
 class Client:
@@ -100,8 +108,9 @@ class Client:
         for _ in self.withdrawals():
             pass
         self.waiting.clear()
-        for grant in self.holdings.all():
-            self.holdings.remove(grant)
+        held = self.holdings.all()
+        self.holdings.clear()
+        for grant in held:
             _take_back(grant)
 
     def revoke(self, grant: Grant) -> None:

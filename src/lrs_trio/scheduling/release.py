@@ -77,11 +77,15 @@ class ReleaseRequest:
             if grant is None:
                 error = error or self._not_held(element.medium, is_attached(element.medium))
                 continue
+            taken.add(grant)
+            revoked = self.client.holdings.was_revoked(grant)
             if not self._body.partial:
                 self.client.holdings.remove(grant)
+            if revoked:
+                error = error or _revoked(element.medium)
+                continue
             if element.rc != 0 and element.to_sync:
                 error = error or LrsError(abs(element.rc), f"{element.medium}: the client reported an error")
-            taken.add(grant)
             released.append((grant, element))
         if error is not None:
             log.info("release failed", client=str(self.client), error=describe(error))
@@ -190,13 +194,15 @@ class ReleaseRequest:
         return RequestKind.READ if self._body.kind in reads else RequestKind.WRITE
 
     def _not_held(self, medium: ResourceId, attached: bool) -> LrsError:
-        if self.client.holdings.was_revoked(medium):
-            return LrsError(errno.EINVAL, f"{medium}: was revoked by an administrator; nothing of it is counted")
         if self.client.holdings.holds(medium):
             return LrsError(errno.EINVAL, f"{medium}: all of it that this connection holds is in a release already")
         if attached:
             return LrsError(errno.EINVAL, f"{medium}: is not held by this connection")
         return LrsError(errno.ENODEV, f"{medium}: is in no device of this host")
+
+
+def _revoked(medium: ResourceId) -> LrsError:
+    return LrsError(errno.EINVAL, f"{medium}: was revoked by an administrator; nothing of it is counted")
 
 
 async def _wait_for_sync(part: Part) -> None:

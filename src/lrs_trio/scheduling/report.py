@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from heapq import nsmallest
 from itertools import islice
 from math import inf
@@ -23,12 +23,12 @@ LONGEST_LIST = 200
 """Waiting requests that a report names, the oldest first; the others are only counted."""
 
 MOST_GRANTS = 2000
-"""Grants of a family that a report names, the oldest; the others are only counted."""
+"""Grants of a family that a report names, the oldest; the others are only counted, as ``grants_left_out``."""
 
 
-def monitor(family: FamilyScheduler) -> list[dict[str, object]]:
-    """One object per device, with the keys that existing tools read."""
-    return [_monitored(device, family.supply.dedicated(device.id)) for device in family.devices.values()]
+def monitor(family: FamilyScheduler) -> Iterator[dict[str, object]]:
+    """One object per device, with the keys that existing tools read; each as it is when its turn comes."""
+    return (_monitored(device, family.supply.dedicated(device.id)) for device in tuple(family.devices.values()))
 
 
 def _monitored(device: DeviceTask, dedicated: frozenset[RequestKind]) -> dict[str, object]:
@@ -56,9 +56,12 @@ def _monitored_medium(device: DeviceTask) -> dict[str, object]:
 
 
 def family_status(family: FamilyScheduler) -> dict[str, object]:
-    """The family's part of `lrs status`; ages are seconds, sizes bytes."""
+    """The family's part of `lrs status`; ages are seconds, sizes bytes.
+
+    The devices are an iterator, which tells of each as it is when its turn comes.
+    """
     now = trio.current_time()
-    oldest = _grants_until(family)
+    oldest, left_out = _grants_until(family)
     kinds = (RequestKind.WRITE, RequestKind.READ, RequestKind.FORMAT)
     return {
         "family": family.family.label,
@@ -74,17 +77,22 @@ def family_status(family: FamilyScheduler) -> dict[str, object]:
             for request in islice(family.live, LONGEST_LIST)
         ],
         "unanswered": len(family.live),
-        "devices": [
-            _device_status(device, now, oldest) | {"dedicated_to": _letters(family.supply.dedicated(device.id))}
-            for device in family.devices.values()
-        ],
+        "grants_left_out": left_out,
+        "devices": (
+            _device_status(device, trio.current_time(), oldest)
+            | {"dedicated_to": _letters(family.supply.dedicated(device.id))}
+            for device in tuple(family.devices.values())
+        ),
     }
 
 
-def _grants_until(family: FamilyScheduler) -> float:
-    """When the last of the grants that are named began, in trio's time."""
+def _grants_until(family: FamilyScheduler) -> tuple[float, int]:
+    """When the last of the grants that are named began, in trio's time, and how many are not named."""
     times = [grant.since for device in family.devices.values() for grant in device.state.grants]
-    return max(nsmallest(MOST_GRANTS, times)) if len(times) > MOST_GRANTS else inf
+    if len(times) <= MOST_GRANTS:
+        return inf, 0
+    until = max(nsmallest(MOST_GRANTS, times))
+    return until, sum(since > until for since in times)
 
 
 def _device_status(device: DeviceTask, now: float, grants_until: float) -> dict[str, object]:

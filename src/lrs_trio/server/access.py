@@ -61,11 +61,15 @@ class Access:
 
     def rights(self, peer: PeerCredentials) -> frozenset[Right]:
         """What `peer` may do."""
-        if peer.uid in self._almighty:
-            return ALL_RIGHTS
-        rights = self._everyone
-        if peer.uid in self._users:
-            rights |= self._users[peer.uid]
+        return ALL_RIGHTS if peer.uid in self._almighty else self._everyone | self._named_rights(peer)
+
+    def is_administrator(self, peer: PeerCredentials) -> bool:
+        """Whether `peer` may do more than everyone: a right that everyone has makes nobody an administrator."""
+        return peer.uid in self._almighty or Right.ADMIN in self._named_rights(peer)
+
+    def _named_rights(self, peer: PeerCredentials) -> frozenset[Right]:
+        """What `peer` may do because its user or one of its groups is named."""
+        rights = self._users.get(peer.uid, NO_RIGHTS)
         for group, more in self._groups.items():
             if group == peer.gid or group in peer.groups:
                 rights |= more

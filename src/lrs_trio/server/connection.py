@@ -98,6 +98,7 @@ class Connection:
             async with self._stream, trio.open_nursery() as self._tasks:
                 try:
                     await self._serve(self._tasks)
+                    await self._outbox.wait_kept()
                     await self._withdraw()
                 finally:
                     self.client.leave()
@@ -222,12 +223,14 @@ class Connection:
         if self._sending or self._tasks is None:
             return False
         frames = self._outbox.take()
+        length = len(frames)
         try:
-            sent = self._send_now(frames) if frames else 0
+            # Of more than a chunk at a time it would not be seen that the client takes it.
+            sent = self._send_now(frames) if 0 < length <= CHUNK else 0
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             # The sender meets with the same, where it ends the connection.
             sent = 0
-        if sent < len(frames):
+        if sent < length:
             self._sending = True
             self._tasks.start_soon(self._send_slowly, memoryview(frames)[sent:], name=f"sender of {self.client}")
             return False
@@ -249,8 +252,7 @@ class Connection:
         try:
             while frames:
                 for start in range(0, len(frames), CHUNK):
-                    with trio.fail_after(self._settings.slow_client_s):
-                        await self._stream.send_all(frames[start : start + CHUNK])
+                    await self._send_chunk(frames[start : start + CHUNK])
                 frames = memoryview(self._outbox.take())
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._lose()
@@ -265,6 +267,14 @@ class Connection:
             self.stop()
         else:
             self._sending = False
+
+    async def _send_chunk(self, chunk: memoryview) -> None:
+        seconds = self._settings.slow_client_s
+        if isinstance(self._stream, ClientStream):
+            await self._stream.send_patiently(chunk, seconds)
+        else:
+            with trio.fail_after(seconds):
+                await self._stream.send_all(chunk)
 
     def _lose(self) -> None:
         log.debug("connection broken", client=str(self.client))

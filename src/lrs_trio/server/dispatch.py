@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import get_args
+from typing import Final, get_args
 
 import structlog
 import trio
@@ -25,7 +25,7 @@ from lrs_trio.scheduling.requests import Allocation, FamilyRequest, FormatReques
 from lrs_trio.scheduling.revocation import revoke
 from lrs_trio.server.access import needed_right
 from lrs_trio.server.configuration import Configuration, LiveConfiguration
-from lrs_trio.wire.framing import MAX_FRAME_BYTES
+from lrs_trio.server.reports import AS_ASCII, AS_IT_IS, LONGEST_REPORT, Report, Reports, json_pieces
 from lrs_trio.wire.messages import (
     Configure,
     Failed,
@@ -55,9 +55,6 @@ log = structlog.get_logger()
 
 REVOKED_VERSION = 1
 """Of the answer to a revocation."""
-
-LONGEST_REPORT = MAX_FRAME_BYTES - 1024
-"""Bytes of a report that fit into a frame with everything around them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +87,15 @@ class Dispatcher:
         self._serial = 0
         self._immediate: dict[type, Callable[..., ResponseBody]] = {
             Ping: lambda body: Pong(body.value),
-            Monitor: self._monitor,
-            Stat: self._stat,
             Configure: self._configuration.answer,
-            Status: lambda body: StatusReport(json.dumps(services.status())),
         }
+        self.reports = Reports(
+            {
+                Monitor: Report(self._monitor, Monitored, RequestKind.MONITOR),
+                Stat: Report(self._stat, Statistics),
+                Status: Report(lambda body: json_pieces(services.status(), AS_ASCII), StatusReport),
+            }
+        )
 
     def dispatch(self, client: Client, request: Request, nursery: trio.Nursery) -> None:
         """Take care of `request`: tasks that end with the client go to `nursery`.
@@ -112,8 +113,10 @@ class Dispatcher:
             self._answer_at_once(client, request, immediate)
         elif isinstance(body, Release):
             self._release(client, request, body)
-        elif isinstance(body, WriteAllocation | ReadAllocation | Format | Notify):
+        elif isinstance(body, _FOR_A_FAMILY):
             self._submit(client, request, body, nursery)
+        elif type(body) in self.reports:
+            self.reports.ask(client, request)
         elif isinstance(body, Revoke):
             self._answer_at_once(client, request, partial(self._revoke, client))
 
@@ -195,15 +198,15 @@ class Dispatcher:
             raise LrsError(errno.EINVAL, f"family {family.label} is not served here")
         return scheduler
 
-    def _monitor(self, body: Monitor) -> Monitored:
-        return Monitored(json.dumps(monitor(self._family(body.family)), ensure_ascii=False))
+    def _monitor(self, body: Monitor) -> Iterator[str]:
+        return json_pieces(monitor(self._family(body.family)), AS_IT_IS)
 
-    def _stat(self, body: Stat) -> Statistics:
-        return Statistics(self._services.stats.dump(body.ns, body.name, body.tags))
+    def _stat(self, body: Stat) -> Iterator[str]:
+        return json_pieces(self._services.stats.shown(body.ns, body.name, body.tags), AS_IT_IS)
 
     def _revoke(self, client: Client, body: Revoke) -> Revoked:
-        revoked = revoke(self._services.families.values(), body, client, self._services.events)
-        return Revoked(json.dumps({"version": REVOKED_VERSION, "revoked": revoked}))
+        report = revoke(self._services.families.values(), body, client, self._services.events)
+        return Revoked(json.dumps({"version": REVOKED_VERSION} | report))
 
     def _count(self, body: object) -> None:
         """Tell the observers what has arrived."""
@@ -219,6 +222,9 @@ class Dispatcher:
                     count=element.extents_written,
                 )
 
+
+# A union in place of it would be made anew for each request.
+_FOR_A_FAMILY: Final = (WriteAllocation, ReadAllocation, Format, Notify)
 
 _KINDS: dict[type, RequestKind] = {
     WriteAllocation: RequestKind.WRITE,
@@ -241,8 +247,8 @@ def _forbid(client: Client, request: Request, right: Right) -> None:
     log.warning(
         "request not permitted",
         client=str(client),
-        request=type(body).__name__.lower(),
-        error=f"needs the right {right}; the settings give it by access.users or access.groups",
+        request=_counted(body)[0].lower(),
+        error=f"needs the right {right}; the settings give it by access.users, access.groups or access.everyone",
     )
     kind = body.kind if isinstance(body, Release) else _KINDS[type(body)]
     if not (isinstance(body, Notify) and not body.wait):

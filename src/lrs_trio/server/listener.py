@@ -18,7 +18,7 @@ import trio
 from lrs_trio.errors import LrsError, describe
 from lrs_trio.lockfile import FileLock
 from lrs_trio.server.credentials import peer_credentials
-from lrs_trio.server.descriptors import SpareDescriptor, descriptor_limit, room_for_connections
+from lrs_trio.server.descriptors import SpareDescriptor, descriptor_limit
 from lrs_trio.server.rate_limit import RateLimit
 
 log = structlog.get_logger()
@@ -41,7 +41,7 @@ _NO_MEMORY = frozenset({errno.ENOBUFS, errno.ENOMEM})
 
 
 class UnixListener(trio.abc.Listener[trio.SocketStream]):
-    """Accepts while enough file descriptors are left for the daemon's own work; whoever comes then is closed at once.
+    """Accepts while there are file descriptors; whoever comes when there are none is closed at once.
 
     A client that is closed knows it; one that nobody accepts waits for ever.
     """
@@ -63,12 +63,10 @@ class UnixListener(trio.abc.Listener[trio.SocketStream]):
         """
         while True:
             stream = await self._accept_anybody()
-            # The kernel gives the lowest number that is free: all below are in use.
-            limit = descriptor_limit()
-            if self._spare.refill() and stream.socket.fileno() < room_for_connections(limit):
+            if self._spare.refill():
                 return stream
-            client = str(peer_credentials(stream))
-            log.warning("connection refused: too few file descriptors are left", client=client, limit=limit)
+            client, limit = str(peer_credentials(stream)), descriptor_limit()
+            log.warning("connection refused: no file descriptors are left", client=client, limit=limit)
             await trio.aclose_forcefully(stream)
 
     async def aclose(self) -> None:

@@ -7,9 +7,14 @@ needs neither a deadline nor another turn of the loop.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
+import termios
 
 import trio
+
+_COUNT = struct.Struct("i")
 
 
 class ClientStream(trio.abc.Stream):
@@ -33,6 +38,20 @@ class ClientStream(trio.abc.Stream):
         except OSError as error:
             raise _broken(error) from error
 
+    async def send_patiently(self, data: memoryview, seconds: float) -> None:
+        """Send all of `data`, for as long as the client takes some of what waits for it in any `seconds`.
+
+        That can be told of what was sent at a time: who takes as much as the longest of that is seen to take some.
+
+        Raises:
+            TooSlowError: it did not.
+            ClosedResourceError: it is closed.
+            BrokenResourceError: the client has gone.
+        """
+        await trio.lowlevel.checkpoint()
+        while data := data[self.send_now(data) :]:
+            await self._wait_taken(seconds)
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._inner.send_all(data)
 
@@ -52,6 +71,21 @@ class ClientStream(trio.abc.Stream):
     async def aclose(self) -> None:
         self._descriptor = -1
         await self._inner.aclose()
+
+    async def _wait_taken(self, seconds: float) -> None:
+        untaken = self._untaken()
+        # Linux calls a Unix socket writable again only when three quarters of its buffer are free, 160 KB by default.
+        # It takes more before that, and who takes little at a time makes room for it all the same.
+        with trio.move_on_after(seconds) as waiting:
+            await trio.lowlevel.wait_writable(self._opened())
+        if waiting.cancelled_caught and self._untaken() >= untaken:
+            raise trio.TooSlowError
+
+    def _untaken(self) -> int:
+        """Bytes of the buffer that are in use. What was sent at a time is in there until the last of it is taken."""
+        (count,) = _COUNT.unpack(fcntl.ioctl(self._opened(), termios.TIOCOUTQ, bytes(_COUNT.size)))
+        assert isinstance(count, int)
+        return count
 
     def _opened(self) -> int:
         if self._descriptor < 0:

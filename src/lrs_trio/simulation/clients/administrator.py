@@ -139,7 +139,7 @@ class Administrator:
         device, medium = directory_device(path), directory_medium(path, blank=True)
         self._commands.write(AddDirectory(device, medium))
         if await self._commands.tell((NotifyOperation.DEVICE_ADD, device.id)):
-            self._commands.write(DeleteDirectory(device.id, medium.id))
+            self._commands.write(DeleteDirectory(device.id, medium.id, in_service=True))
             return
         await self._commands.format(medium.id)
         await self._wait(self._mean_s)

@@ -79,13 +79,13 @@ class Commands:
         ]
 
     async def held_long(self, seconds: float) -> list[dict[str, Any]]:
-        """The grants, as the daemon reports them, that clients have for longer than so many seconds."""
+        """The grants, as the daemon reports them, that clients have, or could have, for longer than so many seconds."""
         return [
             grant
             for family in await self._families()
             for device in family["devices"]
             for grant in device["grants"]
-            if grant["state"] == "ongoing" and grant["age_s"] > seconds
+            if grant["state"] in ("ready", "ongoing") and grant["age_s"] > seconds
         ]
 
     async def revoke(self, *media: str, client: int | None = None, pid: int | None = None) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from lrs_trio.client.common import held_by, read_body, write_body
-from lrs_trio.model import ConfigureOperation, FsType, NotifyOperation, ReadOperation, RequestKind, ResourceId
+from lrs_trio.model import ConfigureOperation, Family, FsType, NotifyOperation, ReadOperation, RequestKind, ResourceId
 from lrs_trio.simulation.clients.raw_client import RawClient, frame, raw_client
 from lrs_trio.simulation.faults import FaultKind
 from lrs_trio.simulation.host.network import HOSTILE_UID
@@ -26,6 +26,7 @@ from lrs_trio.wire.messages import (
     Configure,
     Failed,
     Format,
+    Monitor,
     Notify,
     Ping,
     Release,
@@ -179,6 +180,7 @@ class Hostiles:
                 answer = await client.receive()
                 self._check_order(name, (answer,), (pb.Request.FromString(message).id,))
                 self._check_refused(name, answer, errno.EINVAL)
+            self._check_refused(name, await client.ask(Monitor(Family.RADOS_POOL), 0), errno.EINVAL)
 
     async def _ask_what_others_may(self, client: RawClient, name: str) -> None:
         """Each is refused, in the order in which they were asked, and nothing is done."""
@@ -256,7 +258,11 @@ class Hostiles:
     async def _read_all(self, client: RawClient, name: str, count: int) -> None:
         with self._in_time(name, "reads its responses, and not all requests are answered"):
             answers = [await client.receive() for _ in range(count)]
-            self._check_order(name, answers, range(1, count + 1))
+            # Reports are asked for first, and made while the rest is answered.
+            reports = [answer for answer in answers if isinstance(answer.body, StatusReport)]
+            self._check_order(name, reports, range(1, len(reports) + 1))
+            others = [answer for answer in answers if not isinstance(answer.body, StatusReport)]
+            self._check_order(name, others, range(len(reports) + 1, count + 1))
 
     # Parts of that.
 
@@ -297,7 +303,6 @@ class Hostiles:
             pb.Request(format=pb.Format(medium=pb_medium)),
             pb.Request(notify=pb.Notify(operation=pb.DEVICE_LOCK, wait=True)),
             pb.Request(release=pb.Release(partial=False)),
-            pb.Request(monitor=pb.Monitor(family=pb.RADOS_POOL)),
         ]
         for id_, request in enumerate(requests, start=1):
             request.id = id_

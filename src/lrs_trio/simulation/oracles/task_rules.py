@@ -7,8 +7,8 @@ import trio
 from lrs_trio.events import Event
 from lrs_trio.simulation.oracles.device_rules import Report
 
-FIXED = 7
-"""Signals, DSS writer and its watch; the bookkeeper; the server, what accepts, and the postman."""
+FIXED = 8
+"""Signals, DSS writer and its watch; the bookkeeper; the server, what accepts, the postman, and what makes reports."""
 
 PER_FAMILY = 2
 """Its inbox, and placement."""
