@@ -56,6 +56,20 @@ def test_a_lock_held_by_a_living_process_is_refused_and_its_holder_named(path: P
         assert path.read_text() == f"{os.getpid()}\n"
 
 
+def test_what_is_no_file_is_said_to_be_what_it_is(path: Path) -> None:
+    path.symlink_to("elsewhere")
+    with pytest.raises(
+        LrsError, match=f"lock file {path} for the shed: this is a symbolic link.*; name a file"
+    ) as found:
+        FileLock(path, "the shed").acquire()
+    assert found.value.errno == errno.ELOOP
+    with pytest.raises(LrsError, match=f"lock file {path.parent} for the shed: this is a directory; name a file in it"):
+        FileLock(path.parent, "the shed").acquire()
+    os.mkfifo(path.with_name("fifo"))
+    with pytest.raises(LrsError, match="fifo for the shed: this is no file"):
+        FileLock(path.with_name("fifo"), "the shed").acquire()
+
+
 def test_a_lock_of_a_killed_process_is_in_nobodys_way(path: Path) -> None:
     child = start_holder(path)
     child.send_signal(signal.SIGKILL)

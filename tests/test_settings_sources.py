@@ -294,8 +294,6 @@ REFUSED = [
     ("server.slow_client_s", "'0'", "a number of seconds above 0"),
     ("server.slow_client_s", "'nan'", "a number of seconds above 0"),
     ("server.lock_file", "'run/lock'", "an absolute path, or empty for no such file"),
-    ("dss.url", "'mysql://host/db'", DATABASE),
-    ("dss.url", "'postgresql:/host/db'", DATABASE),
     ("dss.url", "'sqlite:///'", DATABASE),
     ("dss.url", "'sqlite:///var/lib/'", DATABASE),
     ("dss.recheck_s", "'-1'", "a number of seconds, 0 or more"),
@@ -366,6 +364,29 @@ def test_a_bad_value_names_source_key_value_and_what_is_allowed(file: Path, key:
     text = value[1:-1]
     assert problems(None, {variable: text}) == [f"{variable}: {complaint}"]
     assert problems(None, {}, [f"{key}={text}"]) == [f"command line: {complaint}"]
+
+
+@pytest.mark.parametrize("secret", ["postgres:/u:s3cret@h/db", "mysql://h/db?password=s3cret", "s3cret"])
+def test_what_is_wrong_with_the_dss_is_told_without_its_password(file: Path, secret: str) -> None:
+    complaint = f"dss.url: must be {DATABASE}"
+    for text in (f"dss.url = '{secret}'", f"dss.url = ['{secret}']"):
+        file.write_text(text)
+        assert problems(file) == [f"{file}: {complaint}"]
+    assert problems(None, {"LRS_DSS__URL": secret}) == [f"LRS_DSS__URL: {complaint}"]
+    assert problems(None, {}, [f"dss.url={secret}"]) == [f"command line: {complaint}"]
+    file.write_text(f"dss = '{secret}'")
+    assert problems(file) == [f"{file}: dss: must be a table of url, recheck_s"]
+    (unknown,) = problems(None, {"LRS_DSS__PASSWORD": secret})
+    assert unknown == "LRS_DSS__PASSWORD: dss.password: unknown key; dss must be a table of url, recheck_s"
+
+
+def test_the_url_of_a_user_is_shown_nowhere() -> None:
+    secret = "postgresql://u:s3cret@h/db"
+    (unknown,) = problems(None, {"LRS_DDS__URL": secret})
+    assert unknown.startswith("LRS_DDS__URL: dds.url: unknown key; ")
+    assert problems(None, {}, [secret]) == [
+        "command line: what was given: must be KEY=VALUE, such as drain.deadline_s=60"
+    ]
 
 
 def test_every_key_has_a_value_that_is_refused() -> None:

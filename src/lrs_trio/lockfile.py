@@ -9,14 +9,22 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import weakref
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from lrs_trio.errors import AlreadyRunningError, LrsError
 
 _PID_DIGITS = 20
+
+_ADVICE: Final = {
+    errno.ELOOP: ("this is a symbolic link, which is not followed", "name a file"),
+    errno.EISDIR: ("this is a directory", "name a file in it"),
+    errno.EINVAL: ("this is no file", "name one, or one that does not exist yet"),
+}
+"""What is at the path instead of a file, and what to do then."""
 
 
 class FileLock:
@@ -91,14 +99,19 @@ class FileLock:
 
     def _open(self) -> int:
         try:
-            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, self._mode)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, self._mode)
         except OSError as error:
-            number = error.errno or errno.EIO
-            raise LrsError(
-                number,
-                f"lock file {self._path} for {self._what}: {os.strerror(number)}; "
-                f"its directory must exist and be writable for user id {os.geteuid()}",
-            ) from error
+            raise self._no_file(error.errno or errno.EIO) from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise self._no_file(errno.EINVAL)
+        return descriptor
+
+    def _no_file(self, number: int) -> LrsError:
+        what, advice = _ADVICE.get(
+            number, (os.strerror(number), f"its directory must exist and be writable for user id {os.geteuid()}")
+        )
+        return LrsError(number, f"lock file {self._path} for {self._what}: {what}; {advice}")
 
     def _is_at_path(self, descriptor: int) -> bool:
         try:

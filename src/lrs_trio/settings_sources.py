@@ -103,7 +103,8 @@ def _command_line(overrides: Sequence[str], problems: list[str]) -> Iterator[tup
         if equals:
             yield "command line", tuple(name.strip().split(".")), text
         else:
-            problems.append(f"command line: {override!r}: must be KEY=VALUE, such as drain.deadline_s=60")
+            shown = "what was given" if _may_be_secret((), override) else repr(override)
+            problems.append(f"command line: {shown}: must be KEY=VALUE, such as drain.deadline_s=60")
 
 
 def _checked(
@@ -177,11 +178,19 @@ def _given(values: dict[str, object], key: Key) -> object:
 def _problem(key: Key, value: object) -> str:
     """What is wrong with `value` as the value of `key`, and what is allowed instead."""
     allowed = _ALLOWED[_rule(key)]
-    what = f"{_dotted(key)} = {_in_short.repr(value)}"
+    what = _dotted(key) if _may_be_secret(key, value) else f"{_dotted(key)} = {_in_short.repr(value)}"
     if not _is_known(key):
         parent = key[: len(_rule(key))]
         return f"{what}: unknown key; {_dotted(parent) or 'the settings'} must be {allowed}"
     return f"{_dotted(key)} is missing: must be {allowed}" if value is None else f"{what}: must be {allowed}"
+
+
+def _may_be_secret(key: Key, value: object) -> bool:
+    """Whether a wrong `value` may have the password of a database in it: messages end in the journal and in tickets."""
+    text = str(value)
+    if key[:1] == ("dss",):
+        return key != ("dss", "recheck_s") and not text.startswith("sqlite:")
+    return "://" in text and "@" in text
 
 
 def _dotted(key: Key) -> str:

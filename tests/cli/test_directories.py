@@ -2,15 +2,20 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lrs_trio.cli.demo.daemon import DemoDaemon, DemoSite
-from lrs_trio.dss.operations import ReadLocks
+from lrs_trio.dss.operations import MediumUpdate, ReadLocks, UpdateMedia
 from lrs_trio.dss.sqlite import SqliteHome
-from tests.cli.conftest import Lrs
+from lrs_trio.model import Family, NotifyOperation, ResourceId
+from lrs_trio.wire.messages import RequestBody, ResponseBody
+from tests.cli.conftest import ENVIRONMENT, TIMEOUT_S, Lrs, command_line
+from tests.cli.tape_site import TapeSite, notified, refusing
+from tests.processes import child
 
 
 def listed(lrs: Lrs, *args: str) -> dict[str, Any]:
@@ -99,6 +104,7 @@ def test_lock_unlock_and_delete_without_a_daemon(site: DemoSite, lrs: Lrs) -> No
 @pytest.mark.parametrize("command", ["lock", "unlock", "delete"])
 def test_unknown_directories(site: DemoSite, lrs: Lrs, command: str) -> None:
     lrs("dir", "add", site.directories[0])
+    lrs("dir", "lock", site.directories[0])
     done = lrs("dir", command, site.directories[1], site.directories[0])
     assert done.returncode == errno.ENOENT
     assert str(site.directories[1]) in done.stderr.splitlines()[0]
@@ -164,6 +170,144 @@ def test_delete_needs_a_lock_first(directories: tuple[Path, ...], lrs: Lrs) -> N
     assert statuses(lrs, path.name) == ("locked", "locked")
     assert lrs("dir", "delete", path).returncode == 0
     assert list(listed(lrs)) == [directories[1].name]
+
+
+def test_delete_needs_a_lock_also_where_no_daemon_runs(site: DemoSite, lrs: Lrs) -> None:
+    path = site.directories[0]
+    lrs("dir", "add", "--unlock", path)
+    refused = lrs("dir", "delete", "--force", path)
+    assert (refused.returncode, refused.stdout) == (errno.EBUSY, "")
+    assert f"lrs: {path}: is in service" in refused.stderr
+    assert f"lock it first: lrs dir lock {path} [EBUSY]" in refused.stderr
+    lrs("dir", "lock", path)
+    assert lrs("dir", "delete", path).returncode == 0
+
+
+def test_a_directory_with_objects_is_deleted_by_force(site: DemoSite, lrs: Lrs) -> None:
+    path = site.directories[0]
+    lrs("dir", "add", path)
+    lrs("dir", "lock", path)
+    with SqliteHome.open(site.dss) as home:
+        home.execute(UpdateMedia((MediumUpdate(ResourceId(Family.DIR, str(path), "legacy"), add_objects=1),)))
+    refused = lrs("dir", "delete", path)
+    assert (refused.returncode, refused.stdout) == (errno.ENOTEMPTY, "")
+    assert f"{path}: holds objects" in refused.stderr
+    assert "--force" in refused.stderr
+    assert list(listed(lrs)) == [path.name]
+    assert lrs("dir", "delete", "--force", path).returncode == 0
+    assert listed(lrs) == {}
+
+
+def test_the_daemon_is_told_of_a_deletion(tape_site: TapeSite) -> None:
+    tape_site.done("dir", "add", str(tape_site.base))
+    with tape_site.daemon() as script:
+        tape_site.done("dir", "lock", str(tape_site.base))
+        tape_site.done("dir", "delete", str(tape_site.base))
+    told = [operation for operation, _, _ in notified(script)]
+    assert told == [NotifyOperation.MEDIA_UPDATE, NotifyOperation.DEVICE_LOCK, NotifyOperation.DEVICE_LOCK]
+
+
+def status_of(site: TapeSite) -> list[tuple[str, str]]:
+    return [(row["device"]["adm_status"], row["medium"]["adm_status"]) for row in site.listed("dir")]
+
+
+def hanging_up(body: RequestBody) -> ResponseBody | None:
+    """What a daemon says that ends."""
+    raise ConnectionResetError
+
+
+def test_a_lock_that_a_daemon_in_its_drain_is_told_of(tape_site: TapeSite) -> None:
+    path = str(tape_site.base)
+    tape_site.done("dir", "add", path)
+    with tape_site.daemon(refusing(errno.ESHUTDOWN)):
+        result = tape_site.run("dir", "lock", path)
+    assert result.exit_code == errno.ESHUTDOWN
+    text = "locked in the DSS; the daemon is ending, and will leave it alone from its next start on"
+    assert result.stderr == f"lrs: {path}: {text} [ESHUTDOWN]\n"
+    assert status_of(tape_site) == [("locked", "locked")]
+
+
+def test_a_lock_that_the_daemon_does_not_heed_is_in_the_dss(tape_site: TapeSite) -> None:
+    path = str(tape_site.base)
+    tape_site.done("dir", "add", path)
+    with tape_site.daemon(hanging_up):
+        result = tape_site.run("dir", "lock", path)
+    assert result.exit_code == errno.ECONNRESET
+    assert f"{path}: locked in the DSS, but the daemon does not heed it: the daemon closed" in result.stderr
+    assert status_of(tape_site) == [("locked", "locked")]
+
+
+@pytest.mark.parametrize("command", ["add", "unlock"])
+def test_what_a_daemon_in_its_drain_refuses_is_undone(tape_site: TapeSite, command: str) -> None:
+    path = str(tape_site.base)
+    if command == "unlock":
+        tape_site.done("dir", "add", path)
+        tape_site.done("dir", "lock", path)
+    before = status_of(tape_site) if command == "unlock" else []
+    with tape_site.daemon(refusing(errno.ESHUTDOWN)):
+        result = tape_site.run("dir", command, path)
+    assert result.exit_code == errno.ESHUTDOWN
+    text = "the daemon is ending; try again when it has ended, or runs again"
+    assert result.stderr == f"lrs: {path}: not {command}ed, {text} [ESHUTDOWN]\n"
+    assert status_of(tape_site) == before
+
+
+def test_no_answer_is_no_refusal(tape_site: TapeSite) -> None:
+    with tape_site.daemon(hanging_up):
+        result = tape_site.run("dir", "add", str(tape_site.base))
+    assert result.exit_code == errno.ECONNRESET
+    assert "not added, the daemon closed the connection" in result.stderr
+    assert status_of(tape_site) == []
+
+
+@pytest.mark.parametrize("command", ["add", "format", "lock", "unlock", "delete"])
+def test_an_empty_path_is_not_the_working_directory(site: DemoSite, lrs: Lrs, command: str) -> None:
+    lrs("dir", "add", Path())
+    done = lrs("dir", command, "")
+    assert done.returncode == 2
+    assert "an empty path" in done.stderr
+    assert len(listed(lrs)) == 1
+
+
+def test_a_path_that_is_not_utf8_keeps_no_other_from_being_done(site: DemoSite, daemon: DemoDaemon, lrs: Lrs) -> None:
+    bad, good = site.base / "bad\udcff", site.directories[0]
+    bad.mkdir()
+    for command, done in (("add", "added"), ("format", "formatted"), ("lock", "locked"), ("delete", "deleted")):
+        result = lrs("dir", command, bad, good)
+        assert result.returncode == errno.EINVAL
+        assert f"{good}: {done}" in result.stdout
+        complaint, *_ = result.stderr.splitlines()
+        assert complaint.endswith("its path is not UTF-8; give it another name [EINVAL]")
+
+
+def test_a_name_with_a_newline_is_in_one_line(site: DemoSite, lrs: Lrs) -> None:
+    path = site.base / "two\nlines"
+    path.mkdir()
+    added = lrs("dir", "add", path)
+    assert added.stdout == f"{site.base}/two\\nlines: added\n"
+    _, row = lrs("dir", "list").stdout.splitlines()
+    assert row.startswith(f"{site.base}/two\\nlines ")
+    assert "two\nlines" in listed(lrs)
+
+
+def test_all_is_done_though_nobody_reads_what_is_told_of_it(site: DemoSite, lrs: Lrs) -> None:
+    lrs("dir", "add", *site.directories)
+    command = command_line(site, "dir", "lock", *site.directories)
+    with child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+        assert process.wait(TIMEOUT_S) == 1
+    assert [statuses(lrs, path.name) for path in site.directories] == [("locked", "locked")] * 2
+
+
+def test_a_damaged_dss_is_no_traceback(site: DemoSite, lrs: Lrs) -> None:
+    lrs("dir", "add", *site.directories)
+    site.dss.write_bytes(site.dss.read_bytes()[:5000])
+    done = lrs("dir", "list")
+    assert (done.returncode, done.stdout) == (errno.EIO, "")
+    assert done.stderr.startswith(f"lrs: DSS {site.dss}: it is damaged (")
 
 
 def test_unlock_puts_back_into_service(directories: tuple[Path, ...], lrs: Lrs) -> None:

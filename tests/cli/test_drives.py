@@ -202,6 +202,24 @@ def test_a_drive_in_use_is_not_deleted(tape_site: TapeSite) -> None:
     assert [row["lock"]["pid"] for row in tape_site.listed("drive")] == [DAEMON.pid]
 
 
+def test_a_drive_in_service_is_not_deleted_either_where_no_daemon_runs(tape_site: TapeSite) -> None:
+    tape_site.done("drive", "add", "--unlock", "/dev/st0")
+    result = tape_site.run("drive", "delete", "AAA1")
+    assert (result.exit_code, result.stdout) == (errno.EBUSY, "")
+    assert "AAA1: is in service" in result.stderr
+    assert "lock it first: lrs drive lock AAA1 [EBUSY]" in result.stderr
+    assert status_of(tape_site, "AAA1") == "unlocked"
+
+
+def test_a_lock_that_a_daemon_in_its_drain_is_told_of(tape_site: TapeSite) -> None:
+    tape_site.done("drive", "add", "--unlock", "/dev/st0")
+    with tape_site.daemon(refusing(errno.ESHUTDOWN)):
+        result = tape_site.run("drive", "lock", "AAA1")
+    assert result.exit_code == errno.ESHUTDOWN
+    assert "AAA1: locked in the DSS; the daemon is ending, and will leave it alone from its next start" in result.stderr
+    assert status_of(tape_site, "AAA1") == "locked"
+
+
 @pytest.mark.parametrize("command", ["lock", "unlock"])
 def test_a_drive_in_use_on_another_host_is_left_to_it(tape_site: TapeSite, command: str) -> None:
     tape_site.done("drive", "add", "/dev/st0")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 from lrs_trio import __version__
 from lrs_trio.cli.demo.daemon import DemoDaemon, DemoSite
@@ -29,6 +30,29 @@ def test_check_prints_settings_that_mean_the_same(site: DemoSite) -> None:
     assert settings["log"]["level"] == "warning"
     site.config.write_text(first.stdout)
     assert lrsd("--config", site.config, "--check").stdout == first.stdout
+
+
+def test_check_shows_no_password(site: DemoSite, tmp_path: Path) -> None:
+    phobos = tmp_path / "phobos.conf"
+    phobos.write_text("[lrs]\nfamilies = dir\n[dss]\nconnect_string = dbname=d host=h user=u password=s3cret\n")
+    for arguments in (
+        ("--config", site.config, "--set", "dss.url=postgresql://u:s3cret@h/d"),
+        ("--phobos-config", phobos),
+    ):
+        done = lrsd(*arguments, "--check")
+        assert done.returncode == 0
+        assert tomllib.loads(done.stdout)["dss"]["url"] == "postgresql://u@h/d"
+        assert done.stderr == "lrsd: the password in dss.url is left out\n"
+
+
+def test_check_shows_paths_as_they_are(tmp_path: Path) -> None:
+    phobos = tmp_path / "phobos.conf"
+    phobos.write_bytes(b"[lrs]\nfamilies = dir\nlock_file = /run/caf\xe9\n")
+    command = [sys.executable, "-m", "lrs_trio.cli.lrsd", "--phobos-config", str(phobos), "--check"]
+    done = subprocess.run(
+        command, check=True, capture_output=True, timeout=TIMEOUT_S, env=ENVIRONMENT | {"PYTHONIOENCODING": "utf-8"}
+    )
+    assert b'lock_file = "/run/caf\xe9"' in done.stdout.splitlines()
 
 
 def test_every_bad_setting_has_its_line(site: DemoSite) -> None:

@@ -123,6 +123,19 @@ def test_the_shipped_file_can_be_had_as_ours(tmp_path: Path) -> None:
     assert "keep it secret" not in settings.dss.shown
 
 
+def test_the_password_goes_into_the_file(file: Path) -> None:
+    done = run("lrs", "config", "from-phobos", file, PHOBOS_DSS_connect_string="dbname=d user=u password=s3cret")
+    assert tomllib.loads(done.stdout)["dss"]["url"] == "postgresql://u:s3cret@/d"
+
+
+def test_what_no_settings_file_can_say_makes_none(file: Path) -> None:
+    file.write_bytes(b"[lrs]\nfamilies = dir\nlock_file = /run/caf\xe9\n")
+    done = run("lrs", "config", "from-phobos", file, PYTHONIOENCODING="utf-8:strict")
+    assert (done.returncode, done.stdout) == (1, "")
+    allowed = "a settings file is UTF-8 and cannot say this; give it another name first"
+    assert done.stderr == f'lrs: lock_file = "/run/caf\\udce9": {allowed}\n'
+
+
 def test_what_is_wrong_is_told_line_by_line(file: Path) -> None:
     file.write_text("[lrs]\nfamilies = disk\npolicy = best\n")
     done = run("lrs", "config", "from-phobos", file)

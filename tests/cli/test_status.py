@@ -16,7 +16,10 @@ from lrs_trio import __version__
 from lrs_trio.cli.demo.daemon import DemoDaemon, DemoSite
 from lrs_trio.cli.lrs import lrs as lrs_group
 from lrs_trio.cli.ping import REQUEST, RESPONSE
-from lrs_trio.client import connect
+from lrs_trio.cli.site import Site
+from lrs_trio.cli.status import stats
+from lrs_trio.client import Client, connect
+from lrs_trio.errors import LrsError
 from lrs_trio.wire.codec import encode_request, encode_response
 from lrs_trio.wire.messages import Ping, Pong, Request, Response
 from tests.cli.conftest import ENVIRONMENT, TIMEOUT_S, Lrs, command_line
@@ -194,6 +197,18 @@ def test_status_of_an_idle_daemon(directories: tuple[Path, ...], daemon: DemoDae
     assert [device["path"] for device in report["families"][0]["devices"]] == [str(path) for path in directories]
 
 
+def test_more_statistics_than_fit_are_asked_for_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise LrsError(errno.EMSGSIZE, "stat: Message too long")
+
+    monkeypatch.setattr(Client, "stats", refuse)
+    monkeypatch.setattr(Site, "connect", lambda site: Client(socket.socket(socket.AF_UNIX)))
+    result = CliRunner().invoke(stats, [], obj=Site(None, None, {}))
+    assert isinstance(result.exception, LrsError)
+    assert result.exception.errno == errno.EMSGSIZE
+    assert "name one, such as dev.effective_sync" in str(result.exception)
+
+
 def test_stats_by_name_and_tags(directories: tuple[Path, ...], lrs: Lrs) -> None:
     lrs("exec", "--write", "1KiB", "--copies", "2", "--", "sh", "-c", "echo > {root1}/a; echo > {root2}/a")
     heading, *rows = lrs("stats", "dev.effective_sync").stdout.splitlines()
@@ -203,7 +218,8 @@ def test_stats_by_name_and_tags(directories: tuple[Path, ...], lrs: Lrs) -> None
     metrics = json.loads(lrs("stats", "--json", "dev", "--tags", "family=dir").stdout)
     written = [metric["value"] for metric in metrics if metric["name"] == "dev.total_tosync_size"]
     assert written == [1, 1]
-    assert lrs("stats", "--tags", "nonsense").returncode == errno.EINVAL
+    refused = lrs("stats", "--tags", "nonsense")
+    assert (refused.returncode, "--tags is KEY=VALUE" in refused.stderr) == (errno.EINVAL, True)
 
 
 def test_shell_completion_knows_the_commands(lrs: Lrs) -> None:

@@ -133,9 +133,9 @@ def test_the_daemon_is_told_of_all_tapes_but_those_of_other_hosts(three: TapeSit
 
 def test_a_daemon_that_does_not_heed_is_an_error_of_that_tape(three: TapeSite) -> None:
     three.lock(LockType.MEDIA, medium("P00002L8"))
-    with three.daemon(refusing(errno.ESHUTDOWN)):
+    with three.daemon(refusing(errno.EIO)):
         result = three.run("tape", "unlock", "P[00001-00003]L8")
-    assert result.exit_code == errno.ESHUTDOWN
+    assert result.exit_code == errno.EIO
     assert result.stdout == ""
     assert result.stderr.count(": done in the DSS, but the daemon does not heed it") == 3
     assert column(three, "adm_status") == ["unlocked"] * 3

@@ -226,6 +226,63 @@ async def test_a_directory_somebody_holds_is_not_deleted(dss: Dss, type_: LockTy
     assert await dss.execute(ReadMedium(medium_id())) is not None
 
 
+async def test_a_directory_in_service_is_deleted_only_where_that_is_asked_for(dss: Dss) -> None:
+    await dss.execute(directory())
+    await dss.execute(SetDeviceStatus(device_id(), AdmStatus.UNLOCKED))
+
+    with pytest.raises(LrsError, match="device dir:legacy:store1:/srv/a is in service; lock it first") as refused:
+        await dss.execute(DeleteDirectory(device_id(), medium_id()))
+
+    assert refused.value.errno == errno.EBUSY
+    assert await dss.execute(ReadDevice(device_id())) is not None
+    assert await dss.execute(ReadMedium(medium_id())) is not None
+    assert await dss.execute(ReadLocks()) == ()
+    await dss.execute(DeleteDirectory(device_id(), medium_id(), in_service=True))
+    assert await dss.execute(ReadDevices()) == ()
+    assert await dss.execute(ReadMedia()) == ()
+
+
+async def test_a_directory_that_has_failed_is_in_nobodys_service(dss: Dss) -> None:
+    await dss.execute(directory())
+    await dss.execute(SetDeviceStatus(device_id(), AdmStatus.FAILED))
+    await dss.execute(DeleteDirectory(device_id(), medium_id()))
+    assert await dss.execute(ReadDevices()) == ()
+
+
+async def test_a_device_without_its_medium_is_in_nobodys_service(dss: Dss) -> None:
+    await dss.execute(AddDevice(replace(directory().device, adm_status=AdmStatus.UNLOCKED)))
+    await dss.execute(DeleteDirectory(device_id(), medium_id()))
+    assert await dss.execute(ReadDevices()) == ()
+
+
+async def test_a_directory_with_objects_is_deleted_only_where_that_is_asked_for(dss: Dss) -> None:
+    await dss.execute(directory())
+    await dss.execute(UpdateMedia((MediumUpdate(medium_id(), add_objects=1),)))
+
+    with pytest.raises(LrsError, match="medium dir:legacy:/srv/a holds objects") as refused:
+        await dss.execute(DeleteDirectory(device_id(), medium_id()))
+
+    assert refused.value.errno == errno.ENOTEMPTY
+    assert await dss.execute(ReadDevice(device_id())) is not None
+    assert await dss.execute(ReadMedium(medium_id())) is not None
+    assert await dss.execute(ReadLocks()) == ()
+    await dss.execute(DeleteDirectory(device_id(), medium_id(), with_objects=True))
+    assert await dss.execute(ReadDevices()) == ()
+    assert await dss.execute(ReadMedia()) == ()
+
+
+async def test_a_drive_in_service_is_deleted_only_where_that_is_asked_for(dss: Dss) -> None:
+    await dss.execute(AddDevice(replace(drive(), adm_status=AdmStatus.UNLOCKED)))
+
+    with pytest.raises(LrsError, match=f"device {drive().id} is in service; lock it first") as refused:
+        await dss.execute(DeleteDevice(drive().id))
+
+    assert refused.value.errno == errno.EBUSY
+    assert len(await dss.execute(ReadDevices())) == 1
+    await dss.execute(DeleteDevice(drive().id, in_service=True))
+    assert await dss.execute(ReadDevices()) == ()
+
+
 @pytest.mark.parametrize("device", [drive(), replace(drive(), model=None, adm_status=AdmStatus.UNLOCKED)])
 async def test_an_added_device_reads_back_as_it_was_given(dss: Dss, device: Device) -> None:
     await dss.execute(AddDevice(device))

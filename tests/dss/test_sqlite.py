@@ -301,8 +301,18 @@ def test_a_damaged_file_is_no_unavailability(path: Path) -> None:
     content[(page - 1) * page_size : page * page_size] = b"\xff" * page_size
     path.write_bytes(content)
 
-    with SqliteHome.open(path) as home, pytest.raises(apsw.CorruptError):
-        home.execute(ReadMedia())
+    with SqliteHome.open(path) as home:
+        with pytest.raises(LrsError, match=f"DSS {path}: it is damaged") as found:
+            home.execute(ReadMedia())
+        assert found.value.errno == errno.EIO
+
+
+def test_a_file_of_which_half_is_gone_is_damaged(path: Path) -> None:
+    SqliteHome.open(path).close()
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(LrsError, match=f"DSS {path}: it is damaged") as found:
+        SqliteHome.open(path)
+    assert found.value.errno == errno.EIO
 
 
 # Rows

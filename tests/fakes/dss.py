@@ -39,9 +39,9 @@ from lrs_trio.dss.operations import (
     TakeLock,
     UpdateMedia,
 )
-from lrs_trio.dss.refusals import already_known, given_twice, in_use, unknown
+from lrs_trio.dss.refusals import already_known, given_twice, in_use, not_empty, not_locked, unknown
 from lrs_trio.errors import LrsError
-from lrs_trio.model import Device, Lock, LockOwner, LockType, Medium, ResourceId, lock_id
+from lrs_trio.model import AdmStatus, Device, Lock, LockOwner, LockType, Medium, ResourceId, lock_id
 
 T = TypeVar("T")
 
@@ -201,11 +201,15 @@ class FakeDss:
             case AddDirectory():
                 self._add((operation.device,), (operation.medium,))
             case DeleteDevice():
+                self._check_unused({LockType.DEVICE: operation.id})
+                if not operation.in_service:
+                    self._check_locked(operation.id)
                 self._delete({LockType.DEVICE: operation.id})
             case DeleteMedium():
+                self._check_unused({LockType.MEDIA: operation.id})
                 self._delete({LockType.MEDIA: operation.id})
             case DeleteDirectory():
-                self._delete({LockType.DEVICE: operation.device, LockType.MEDIA: operation.medium})
+                self._delete_directory(operation)
             case AppendLog():
                 self.log.append(operation.entry)
             case ReadLog():
@@ -238,16 +242,35 @@ class FakeDss:
         self.devices |= {device.id: device for device in devices}
         self.media |= {medium.id: medium for medium in media}
 
-    def _delete(self, resources: Mapping[LockType, ResourceId]) -> None:
-        tables: dict[LockType, dict[ResourceId, Any]] = {LockType.DEVICE: self.devices, LockType.MEDIA: self.media}
+    def _delete_directory(self, operation: DeleteDirectory) -> None:
+        resources = {LockType.DEVICE: operation.device, LockType.MEDIA: operation.medium}
+        self._check_unused(resources)
+        if operation.medium in self.media:
+            if not operation.in_service:
+                self._check_locked(operation.device)
+            if not operation.with_objects and self.media[operation.medium].stats.nb_obj:
+                raise not_empty(operation.medium)
+        self._delete(resources)
+
+    def _check_unused(self, resources: Mapping[LockType, ResourceId]) -> None:
         first, resource = next(iter(resources.items()))
-        if resource not in tables[first]:
+        if resource not in self._tables[first]:
             raise unknown(first, resource)
         for type_, resource in resources.items():
             if holder := self.locks.get((type_, lock_id(resource))):
                 raise in_use(resource, holder)
+
+    def _check_locked(self, device: ResourceId) -> None:
+        if self.devices[device].adm_status is AdmStatus.UNLOCKED:
+            raise not_locked(device)
+
+    def _delete(self, resources: Mapping[LockType, ResourceId]) -> None:
         for type_, resource in resources.items():
-            tables[type_].pop(resource, None)
+            self._tables[type_].pop(resource, None)
+
+    @property
+    def _tables(self) -> dict[LockType, dict[ResourceId, Any]]:
+        return {LockType.DEVICE: self.devices, LockType.MEDIA: self.media}
 
     def _read_log(self, operation: ReadLog) -> tuple[LoggedOperation, ...]:
         """What a test has put into the log itself was there at time 0."""

@@ -268,14 +268,16 @@ def test_a_host_is_looked_up_even_if_its_address_is_given() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("port=0", "has port='0', which must be a number from 1 to 65535"),
-        ("port=5432x", "has port='5432x', which must be a number from 1 to 65535"),
-        ("port=٣", "has port='٣', which must be a number from 1 to 65535"),
+        ("port=0", "has a port that is no number from 1 to 65535"),
+        ("port=5432x", "has a port that is no number from 1 to 65535"),
+        ("port=٣", "has a port that is no number from 1 to 65535"),
+        ("postgresql://u:s3c/ret@h:secret/x", "has a port that is no number from 1 to 65535"),
         ("host=a,b port=1,2,3", "has 3 ports for 2 hosts"),
         ("port=1,2", "has 2 ports for 1 hosts"),
-        ("host=a,,b", "has the host '', which"),
-        ("host=@abstract", "has the host '@abstract', which"),
-        ("host=a:b", "has the host 'a:b', which"),
+        ("host=a,,b", "has a host that is neither a name nor the directory of a socket"),
+        ("host=@abstract", "has a host that is neither a name nor the directory of a socket"),
+        ("postgresql://u:p@@ssword@h/x", "has a host that is neither a name nor the directory of a socket"),
+        ("host=a:b", "has a host that is neither a name nor an address"),
         (
             "sslmode=on",
             "has sslmode='on', which must be one of disable, allow, prefer, require, verify-ca, verify-full",

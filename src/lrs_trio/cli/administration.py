@@ -64,6 +64,11 @@ def open_administration(kind: type[A], site: Site, library: str | None = None, *
                 client.close()
 
 
+def holds_objects(name: str) -> LrsError:
+    """Why the medium called `name` is not deleted unless that is forced."""
+    return LrsError(errno.ENOTEMPTY, f"{name}: holds objects, which nobody finds any more without it; --force insists")
+
+
 class Administration:
     """The DSS, the settings, and the daemon of this host if it runs, for what is administered in one library."""
 
@@ -100,10 +105,30 @@ class Administration:
             yield
         except OSError as error:
             undo()
-            raise LrsError(
-                error.errno or errno.EIO,
-                f"{what}, the daemon cannot use it: {describe(error)}; its log says more",
-            ) from error
+            number = error.errno or errno.EIO
+            if number == errno.ESHUTDOWN:
+                why = "the daemon is ending; try again when it has ended, or runs again"
+            elif isinstance(error, ConnectionError):
+                why = describe(error)
+            else:
+                why = f"the daemon cannot use it: {describe(error)}; its log says more"
+            raise LrsError(number, f"{what}, {why}") from error
+
+    @contextmanager
+    def _done_all_the_same(self, name: str, done: str, later: str) -> Iterator[None]:
+        """If the daemon refuses in the block, say that what `name` is about is `done` in the DSS all the same.
+
+        `later` is what it will do when it starts again.
+        """
+        try:
+            yield
+        except OSError as error:
+            number = error.errno or errno.EIO
+            if number == errno.ESHUTDOWN:
+                why = f"; the daemon is ending, and {later} from its next start on"
+            else:
+                why = f", but the daemon does not heed it: {describe(error)}"
+            raise LrsError(number, f"{name}: {done} in the DSS{why}") from error
 
     def _formatter(self) -> Client:
         """The daemon, which alone formats.

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from lrs_trio.cli.output import say
+from lrs_trio.cli.output import one_line, say
 from lrs_trio.cli.site import Site, pass_site
+from lrs_trio.errors import SettingsError
 
 
 @click.group()
@@ -32,4 +33,16 @@ def from_phobos(site: Site, file: Path | None) -> None:
     loaded = load_phobos_settings(file or site.phobos_config, site.environ)
     for warning in loaded.warnings:
         say(warning)
-    click.echo(to_toml(loaded.settings, changes_only=True), nl=False)
+    text = to_toml(loaded.settings, changes_only=True)
+    try:
+        click.echo(text.encode(), nl=False)
+    except UnicodeEncodeError as error:
+        raise SettingsError("\n".join(map(_inexpressible, filter(_is_not_utf8, text.splitlines())))) from error
+
+
+def _is_not_utf8(line: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in line)
+
+
+def _inexpressible(line: str) -> str:
+    return f"{one_line(line)}: a settings file is UTF-8 and cannot say this; give it another name first"

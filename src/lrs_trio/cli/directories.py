@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lrs_trio.cli.output import print_json, print_table, say
-from lrs_trio.cli.results import each, finish, first, report
+from lrs_trio.cli.results import Result, each, finish, first, kept, report
 from lrs_trio.cli.rows import shown_lock, shown_medium, used_by
 from lrs_trio.cli.site import Site, pass_site
 from lrs_trio.sizes import human_size
@@ -18,7 +19,22 @@ from lrs_trio.sizes import human_size
 if TYPE_CHECKING:
     from lrs_trio.dss.operations import DeviceRow, MediumRow
 
-PATHS = click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+
+class NamedPath(click.Path):
+    """A path that somebody has named: an empty one, such as an unset variable makes, is not the working directory."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        if not os.fspath(value):
+            self.fail("an empty path; the working directory is .", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATHS = click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=NamedPath())
 LIBRARY = click.option("--library", default="legacy", show_default=True, help="Library that the directory belongs to.")
 
 
@@ -65,10 +81,12 @@ def format(site: Site, paths: tuple[Path, ...], unlock: bool, library: str) -> N
     from lrs_trio.cli.directory_administration import DirectoryAdministration
 
     with open_administration(DirectoryAdministration, site, library) as admin:
-        failed = report(each(paths, lambda path: admin.format(path, unlock=unlock)), "formatted")
-        locked = [path for path in paths if admin.is_formatted_but_locked(path)]
+        results: list[Result] = []
+        failed = report(kept(each(paths, lambda path: admin.format(path, unlock=unlock)), results), "formatted")
+        formatted = [result.name for result in results if result.error is None]
+        locked = [name for name in formatted if admin.is_formatted_but_locked(Path(name))]
     if locked:
-        say(f"not in use until unlocked: lrs dir unlock {shlex.join(map(str, locked))}")
+        say(f"not in use until unlocked: lrs dir unlock {shlex.join(locked)}")
     sys.exit(first(failed))
 
 
@@ -108,15 +126,16 @@ def unlock(site: Site, paths: tuple[Path, ...], library: str) -> None:
 
 @directories.command()
 @PATHS
+@click.option("--force", is_flag=True, help="Also directories that hold objects.")
 @LIBRARY
 @pass_site
-def delete(site: Site, paths: tuple[Path, ...], library: str) -> None:
-    """Forget directories that are locked. Their files stay where they are."""
+def delete(site: Site, paths: tuple[Path, ...], force: bool, library: str) -> None:
+    """Forget directories. They must be locked, also where no daemon runs; their files stay where they are."""
     from lrs_trio.cli.administration import open_administration
     from lrs_trio.cli.directory_administration import DirectoryAdministration
 
     with open_administration(DirectoryAdministration, site, library) as admin:
-        failed = report(each(paths, admin.delete), "deleted from the DSS")
+        failed = report(each(paths, lambda path: admin.delete(path, force=force)), "deleted from the DSS")
     sys.exit(first(failed))
 
 

@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from lrs_trio.cli.administration import Administration
+from lrs_trio.cli.administration import Administration, holds_objects
 from lrs_trio.dss.operations import (
     AddDirectory,
     DeleteDirectory,
@@ -53,7 +53,7 @@ class DirectoryAdministration(Administration):
         )
         self._home.execute(AddDirectory(device, medium))
         with self._undone_on_refusal(
-            f"{path}: not added", lambda: self._home.execute(DeleteDirectory(device.id, medium.id))
+            f"{path}: not added", lambda: self._home.execute(DeleteDirectory(device.id, medium.id, in_service=True))
         ):
             self._tell(NotifyOperation.DEVICE_ADD, device.id)
 
@@ -80,8 +80,9 @@ class DirectoryAdministration(Administration):
         If the daemon cannot be told, it is locked in the DSS all the same.
         """
         self._set_status(path, AdmStatus.LOCKED, AdmStatus.LOCKED)
-        self._tell(NotifyOperation.MEDIA_UPDATE, self.medium_id(path))
-        self._tell(NotifyOperation.DEVICE_LOCK, self.device_id(path), wait=wait)
+        with self._done_all_the_same(str(path), "locked", "will leave it alone"):
+            self._tell(NotifyOperation.MEDIA_UPDATE, self.medium_id(path))
+            self._tell(NotifyOperation.DEVICE_LOCK, self.device_id(path), wait=wait)
 
     def unlock(self, path: Path) -> None:
         """Put a directory into service, one that had failed included; if the daemon refuses, it stays as it was."""
@@ -94,14 +95,18 @@ class DirectoryAdministration(Administration):
             self._tell(NotifyOperation.MEDIA_UPDATE, self.medium_id(path))
             self._tell(NotifyOperation.DEVICE_UNLOCK, self.device_id(path))
 
-    def delete(self, path: Path) -> None:
-        """Forget a directory that nobody uses; its files stay where they are."""
+    def delete(self, path: Path, *, force: bool = False) -> None:
+        """Forget a directory that is locked, one with objects only by `force`; its files stay where they are."""
         try:
-            self._home.execute(DeleteDirectory(self.device_id(path), self.medium_id(path)))
+            self._home.execute(DeleteDirectory(self.device_id(path), self.medium_id(path), with_objects=force))
         except LrsError as error:
-            if error.errno != errno.EBUSY:
-                raise
-            raise LrsError(errno.EBUSY, f"{path}: is in use; lock it first: lrs dir lock {path}") from error
+            match error.errno:
+                case errno.EBUSY:
+                    text = f"{path}: is in service, or still in use; lock it first: lrs dir lock {path}"
+                    raise LrsError(errno.EBUSY, text) from error
+                case errno.ENOTEMPTY:
+                    raise holds_objects(str(path)) from error
+            raise
         # One that the daemon could not use stays in its reports until it is told to let go.
         self._tell(NotifyOperation.DEVICE_LOCK, self.device_id(path))
 
@@ -159,5 +164,14 @@ class DirectoryAdministration(Administration):
 
 
 def real(path: Path) -> Path:
-    """`path` without symbolic links, as directories are known; it need not exist (any more)."""
-    return Path(os.path.realpath(path))
+    """`path` without symbolic links, as directories are known; it need not exist (any more).
+
+    Raises:
+        LrsError: EINVAL, neither the DSS nor the daemon can have a name like that.
+    """
+    found = os.path.realpath(path)
+    try:
+        found.encode()
+    except UnicodeEncodeError as error:
+        raise LrsError(errno.EINVAL, f"{path}: its path is not UTF-8; give it another name") from error
+    return Path(found)

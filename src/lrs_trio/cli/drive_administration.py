@@ -39,7 +39,9 @@ class DriveAdministration(LibraryAdministration):
         id = ResourceId(Family.TAPE, found.serial, self._library)
         self._home.execute(AddDevice(Device(id, self._host, found.path, status, found.model)))
         if unlock:
-            with self._undone_on_refusal(f"{path}: not added", lambda: self._home.execute(DeleteDevice(id))):
+            with self._undone_on_refusal(
+                f"{path}: not added", lambda: self._home.execute(DeleteDevice(id, in_service=True))
+            ):
                 self._tell(NotifyOperation.DEVICE_ADD, id)
         return f"serial {found.serial}" + (f", model {found.model}" if found.model else "")
 
@@ -51,7 +53,8 @@ class DriveAdministration(LibraryAdministration):
         row = self._row(name)
         self._check_nobody_elsewhere(name, row)
         self._set_status(row, AdmStatus.LOCKED)
-        return self._tell_here(NotifyOperation.DEVICE_LOCK, row, wait=wait)
+        with self._done_all_the_same(name, "locked", "will leave it alone"):
+            return self._tell_here(NotifyOperation.DEVICE_LOCK, row, wait=wait)
 
     def unlock(self, name: str) -> str:
         """Put a drive into service, one that had failed included; may return a remark.
@@ -65,14 +68,15 @@ class DriveAdministration(LibraryAdministration):
             return self._tell_here(NotifyOperation.DEVICE_UNLOCK, row)
 
     def delete(self, name: str) -> None:
-        """Forget a drive that nobody uses."""
+        """Forget a drive that is locked."""
         row = self._row(name)
         try:
             self._home.execute(DeleteDevice(row.device.id))
         except LrsError as error:
             if error.errno != errno.EBUSY:
                 raise
-            raise LrsError(errno.EBUSY, f"{name}: is in use; lock it first: lrs drive lock {name}") from error
+            text = f"{name}: is in service, or still in use; lock it first: lrs drive lock {name}"
+            raise LrsError(errno.EBUSY, text) from error
         # One that the daemon could not use stays in its reports until it is told to let go.
         self._tell_here(NotifyOperation.DEVICE_LOCK, row)
 

@@ -92,7 +92,7 @@ def unlock(site: Site, names: tuple[str, ...], library: str | None) -> None:
 @LIBRARY
 @pass_site
 def delete(site: Site, names: tuple[str, ...], library: str | None) -> None:
-    """Forget drives that are locked."""
+    """Forget drives. They must be locked, also where no daemon runs."""
     from lrs_trio.cli.administration import open_administration
     from lrs_trio.cli.drive_administration import DriveAdministration
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lrs_trio import __version__, tuning
 from lrs_trio.cli.inherited import heed_children
 from lrs_trio.errors import SettingsError
+
+if TYPE_CHECKING:
+    from lrs_trio.settings import Settings
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -33,7 +37,7 @@ from lrs_trio.errors import SettingsError
     metavar="KEY=VALUE",
     help="Set one key, such as drain.deadline_s=60; wins over file and environment.",
 )
-@click.option("--check", is_flag=True, help="Check the settings, print those in effect, and end.")
+@click.option("--check", is_flag=True, help="Check the settings, print those in effect without a password, and end.")
 @click.version_option(__version__, prog_name="lrsd")
 def lrsd(config: Path | None, phobos_config: str | None, overrides: tuple[str, ...], check: bool) -> None:
     """Schedule the storage resources of this host, in the foreground, until SIGINT or SIGTERM.
@@ -47,7 +51,7 @@ def lrsd(config: Path | None, phobos_config: str | None, overrides: tuple[str, .
         raise click.UsageError("--config and --phobos-config exclude each other")
     tuning.do_without_displays()
     # Not at import: --help and --version have no use for them.
-    from lrs_trio.settings_sources import load_settings, to_toml
+    from lrs_trio.settings_sources import load_settings
 
     warnings: tuple[str, ...] = ()
     configuration = None
@@ -66,11 +70,23 @@ def lrsd(config: Path | None, phobos_config: str | None, overrides: tuple[str, .
     if check:
         for warning in warnings:
             click.echo(f"lrsd: {warning}", err=True)
-        click.echo(to_toml(settings), nl=False)
+        _show(settings)
         return
     from lrs_trio.daemon import run_daemon
 
     sys.exit(run_daemon(settings, warnings=warnings, configuration=configuration))
+
+
+def _show(settings: Settings) -> None:
+    """Print `settings` as a settings file, but for the password of the database: what people look at, they show."""
+    from lrs_trio.settings_sources import to_toml
+
+    dss = settings.dss
+    if dss.shown != dss.url:
+        click.echo("lrsd: the password in dss.url is left out", err=True)
+    shown = settings.model_copy(update={"dss": dss.model_copy(update={"url": dss.shown})})
+    # A path of a Phobos configuration need not be UTF-8.
+    click.echo(to_toml(shown).encode(errors="surrogateescape"), nl=False)
 
 
 def main() -> None:

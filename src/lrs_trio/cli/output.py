@@ -99,7 +99,7 @@ def print_table(
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(one_line(cell)) for cell in row))
     console = stdout_console()
     with console.capture() as captured:
         console.print(table)
@@ -114,6 +114,11 @@ def stdout_console() -> Console:
     if sys.stdout is not None and sys.stdout.isatty():
         return Console(file=sys.stdout)
     return Console(file=sys.stdout, width=10_000, no_color=True, force_terminal=False)
+
+
+def one_line(text: str) -> str:
+    """`text` as it can be printed in a line: what would end that, or is no character, is escaped."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def _errno(error: BaseException) -> int:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import click
 
-from lrs_trio.cli.output import REPORTED, say, say_error
+from lrs_trio.cli.output import REPORTED, one_line, say, say_error
 
 T = TypeVar("T")
 
@@ -35,14 +35,31 @@ def each(things: Iterable[T], action: Callable[[T], str | None]) -> Iterator[Res
 
 
 def report(results: Iterable[Result], done: str) -> list[int]:
-    """Say of each that it is `done`, or why not; the exit statuses of those that failed."""
+    """Say of each that it is `done`, or why not; the exit statuses of those that failed.
+
+    Raises:
+        BrokenPipeError: whoever reads the standard output has gone; all has been done all the same.
+    """
     failed = []
+    nobody_reads: BrokenPipeError | None = None
     for result in results:
         if result.error is not None:
             failed.append(say_error(result.error, result.name))
-        else:
-            click.echo(f"{result.name}: {done}" + (f"; {result.remark}" if result.remark else ""))
+        elif nobody_reads is None:
+            try:
+                click.echo(f"{one_line(result.name)}: {done}" + (f"; {result.remark}" if result.remark else ""))
+            except BrokenPipeError as error:
+                nobody_reads = error
+    if nobody_reads is not None:
+        raise nobody_reads
     return failed
+
+
+def kept(results: Iterable[Result], into: list[Result]) -> Iterator[Result]:
+    """Give `results` as they come, and keep them."""
+    for result in results:
+        into.append(result)
+        yield result
 
 
 def first(failed: list[int]) -> int:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+from typing import Final
+
 import click
 
 from lrs_trio.cli.family_report import Report, print_family
 from lrs_trio.cli.output import counted, human_age, print_json, print_table
 from lrs_trio.cli.site import Site, pass_site
+from lrs_trio.errors import LrsError, describe
+
+ADVICE: Final = {
+    errno.EINVAL: "--tags is KEY=VALUE[,KEY=VALUE]..., such as family=dir",
+    errno.EMSGSIZE: "there are more than one answer has room for: name one, such as dev.effective_sync, or give --tags",
+}
+"""What to do about the errors that statistics may be refused with."""
 
 
 @click.command()
@@ -42,7 +52,12 @@ def stats(site: Site, metric: str | None, tags: str | None, as_json: bool) -> No
     """
     ns, _, name = (metric or "").partition(".")
     with site.connect() as client:
-        found = client.stats(ns or None, name or None, tags)
+        try:
+            found = client.stats(ns or None, name or None, tags)
+        except LrsError as error:
+            if error.errno not in ADVICE:
+                raise
+            raise LrsError(error.errno, f"{describe(error)}; {ADVICE[error.errno]}") from error
     if as_json:
         print_json(found)
         return

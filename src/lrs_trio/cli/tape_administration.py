@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from lrs_trio.cli.access import Access
-from lrs_trio.cli.administration import LibraryAdministration
+from lrs_trio.cli.administration import LibraryAdministration, holds_objects
 from lrs_trio.cli.hardware import cartridge_labels
 from lrs_trio.cli.labels import may_be_of
 from lrs_trio.cli.results import Result
@@ -150,7 +150,7 @@ class TapeAdministration(LibraryAdministration):
         rows = self._home.commit([ReadMedium(self.medium_id(label)) for label in labels])
         full = {label for label, row in zip(labels, rows, strict=True) if _holds_objects(row) and not force}
         empty = [label for label in labels if label not in full]
-        refused = [Result(label, _not_empty(label)) for label in labels if label in full]
+        refused = [Result(label, holds_objects(label)) for label in labels if label in full]
         return refused + self._commit_each(empty, [DeleteMedium(self.medium_id(label)) for label in empty])
 
     def tapes(self) -> tuple[MediumRow, ...]:
@@ -186,10 +186,10 @@ class TapeAdministration(LibraryAdministration):
         if lock is not None and lock.owner.host != self._host:
             return Result(id.name, remark=f"it is in use on host {lock.owner.host}, whose daemon is not told")
         try:
-            self._tell(NotifyOperation.MEDIA_UPDATE, id)
-        except OSError as error:
-            why = f"done in the DSS, but the daemon does not heed it: {describe(error)}"
-            return Result(id.name, LrsError(error.errno or errno.EIO, f"{id.name}: {why}"))
+            with self._done_all_the_same(id.name, "done", "will heed it"):
+                self._tell(NotifyOperation.MEDIA_UPDATE, id)
+        except LrsError as error:
+            return Result(id.name, error)
         return Result(id.name)
 
     def _unknown(self, label: str) -> LrsError:
@@ -227,7 +227,3 @@ class TapeAdministration(LibraryAdministration):
 
 def _holds_objects(row: Outcome) -> bool:
     return isinstance(row, MediumRow) and row.medium.stats.nb_obj > 0
-
-
-def _not_empty(label: str) -> LrsError:
-    return LrsError(errno.ENOTEMPTY, f"{label}: holds objects, which nobody finds any more without it; --force insists")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +13,7 @@ import click
 from lrs_trio.cli.access import ACCESS_HELP, Access
 from lrs_trio.cli.labels import LABELS_HELP, expand_labels
 from lrs_trio.cli.output import counted, print_json, print_table, say, say_error
-from lrs_trio.cli.results import Result, finish, first, report
+from lrs_trio.cli.results import Result, finish, first, kept, report
 from lrs_trio.cli.rows import shown_medium, used_by
 from lrs_trio.cli.site import Site, pass_site
 from lrs_trio.errors import LrsError
@@ -95,7 +95,7 @@ def format(site: Site, words: tuple[str, ...], unlock: bool, force: bool, stream
     labels = expanded(words)
     with open_administration(TapeAdministration, site, library) as admin:
         results: list[Result] = []
-        failed = report(_kept(admin.format(labels, unlock=unlock, force=force, streams=streams), results), "formatted")
+        failed = report(kept(admin.format(labels, unlock=unlock, force=force, streams=streams), results), "formatted")
         locked = admin.locked(result.name for result in results if result.error is None)
     if locked:
         say(f"{counted(len(locked), 'tape')} not in use until unlocked: lrs tape unlock {shlex.join(words)}")
@@ -222,13 +222,6 @@ def expanded(words: Sequence[str]) -> list[str]:
 
 def split_tags(text: str) -> tuple[str, ...]:
     return tuple(tag for tag in text.split(",") if tag)
-
-
-def _kept(results: Iterable[Result], kept: list[Result]) -> Iterator[Result]:
-    """Give `results` as they come, and keep them."""
-    for result in results:
-        kept.append(result)
-        yield result
 
 
 def _set_status(site: Site, words: Sequence[str], library: str | None, status: AdmStatus, later: str) -> None:

@@ -238,11 +238,16 @@ class AddDirectory(Operation[None]):
 class DeleteDirectory(Operation[None]):
     """Delete a directory's device and medium.
 
-    Fails with `LrsError` ENOENT if the device is unknown, EBUSY if somebody holds a lock on either.
+    Fails with `LrsError` ENOENT if the device is unknown, EBUSY if somebody holds a lock on either or the device is
+    in service, ENOTEMPTY if the medium holds objects. A device without its medium is in nobody's service.
     """
 
     device: ResourceId
     medium: ResourceId
+    in_service: bool = False
+    """Whether an unlocked device is deleted as well: one that was added in vain."""
+    with_objects: bool = False
+    """Whether a medium that holds objects is deleted as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,9 +259,11 @@ class AddDevice(Operation[None]):
 
 @dataclass(frozen=True, slots=True)
 class DeleteDevice(Operation[None]):
-    """Delete a device; `LrsError` ENOENT if it is unknown, EBUSY if somebody holds a lock on it."""
+    """Delete a device; `LrsError` ENOENT if it is unknown, EBUSY if somebody holds a lock on it or it is in service."""
 
     id: ResourceId
+    in_service: bool = False
+    """Whether an unlocked device is deleted as well: one that was added in vain."""
 
 
 @dataclass(frozen=True, slots=True)

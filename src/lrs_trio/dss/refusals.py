@@ -44,6 +44,17 @@ def in_use(resource: ResourceId, holder: Lock) -> LrsError:
     )
 
 
+def not_locked(device: ResourceId) -> LrsError:
+    return LrsError(errno.EBUSY, f"device {device} is in service; lock it first, then delete it")
+
+
+def not_empty(medium: ResourceId) -> LrsError:
+    return LrsError(
+        errno.ENOTEMPTY,
+        f"medium {medium} holds objects, which nobody finds any more without it; nothing was deleted",
+    )
+
+
 def not_accepted(dss: str, operation: Operation[Any], why: str) -> LrsError:
     """The database `dss` cannot hold a value of `operation`."""
     shown = str(operation)

@@ -2,7 +2,7 @@
 
 Every batch is one transaction that is on the disk when `SqliteHome.commit` returns: WAL with
 ``synchronous=FULL`` syncs the log before a COMMIT succeeds. Whatever SQLite answers that means "not
-now" becomes `DssUnavailableError`; a damaged file or a wrong use of SQLite is a bug and stays what it is.
+now" becomes `DssUnavailableError`, that the file is damaged an `LrsError`; a wrong use of SQLite stays what it is.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class SqliteHome:
                 may be thrown away.
 
         Raises:
-            LrsError: the file cannot be made or used, holds something else, or has a newer schema.
+            LrsError: the file cannot be made or used, holds something else, is damaged, or has a newer schema.
             DssUnavailableError: not now; another process was writing for longer than `busy_timeout`.
         """
         name = os.fspath(path)
@@ -130,6 +130,8 @@ class SqliteHome:
             raise LrsError(
                 errno.EINVAL, f"DSS {name}: not an SQLite database; name the DSS file, or one that does not exist yet"
             ) from error
+        except apsw.CorruptError as error:
+            raise damaged(name, error) from error
         except _NOT_NOW as error:
             raise _unavailable(name, error) from error
         return cls(db, name)
@@ -158,6 +160,7 @@ class SqliteHome:
 
         Raises:
             DssUnavailableError: nothing of the batch was done; it may be tried again.
+            LrsError: EIO, the file is damaged; nothing of the batch was done.
         """
         writing = any(type(operation) in WRITES for operation in batch)
         if any(type(operation) in _LOCK_CHANGES for operation in batch):
@@ -172,6 +175,8 @@ class SqliteHome:
             except BaseException:
                 self._roll_back()
                 raise
+        except apsw.CorruptError as error:
+            raise damaged(self._path, error) from error
         except _NOT_NOW as error:
             raise _unavailable(self._path, error) from error
         self._answered |= self._answering
@@ -296,6 +301,10 @@ def _keep_write_ahead_log(db: apsw.Connection, path: str, synchronous: str) -> N
         )
     db.execute(f"PRAGMA synchronous = {synchronous}")
     db.execute("PRAGMA foreign_keys = ON")
+
+
+def damaged(path: str, error: apsw.CorruptError) -> LrsError:
+    return LrsError(errno.EIO, f"DSS {path}: it is damaged ({error}); lrs dss check says more, or put back a copy")
 
 
 def _unavailable(path: str, error: apsw.Error) -> DssUnavailableError:

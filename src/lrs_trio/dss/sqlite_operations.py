@@ -40,7 +40,7 @@ from lrs_trio.dss.operations import (
     TakeLock,
     UpdateMedia,
 )
-from lrs_trio.dss.refusals import already_known, given_twice, in_use, unknown
+from lrs_trio.dss.refusals import already_known, given_twice, in_use, not_empty, not_locked, unknown
 from lrs_trio.dss.sqlite_books import update_media_together
 from lrs_trio.dss.sqlite_rows import (
     LOCK_COLUMNS,
@@ -56,7 +56,7 @@ from lrs_trio.dss.sqlite_rows import (
     medium_row_from_row,
 )
 from lrs_trio.errors import LrsError, describe
-from lrs_trio.model import Device, Lock, LockOwner, LockType, Medium, ResourceId, lock_id
+from lrs_trio.model import AdmStatus, Device, Lock, LockOwner, LockType, Medium, ResourceId, lock_id
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -197,19 +197,32 @@ def _insert_media(db: apsw.Connection, media: Sequence[Medium]) -> None:
 
 
 def _delete_directory(db: apsw.Connection, operation: DeleteDirectory) -> None:
-    _delete(db, {LockType.DEVICE: operation.device, LockType.MEDIA: operation.medium})
+    resources = {LockType.DEVICE: operation.device, LockType.MEDIA: operation.medium}
+    _check_unused(db, resources)
+    if _is_known(db, LockType.MEDIA, operation.medium):
+        if not operation.in_service:
+            _check_locked(db, operation.device)
+        if not operation.with_objects:
+            _check_empty(db, operation.medium)
+    _delete(db, resources)
 
 
 def _delete_device(db: apsw.Connection, operation: DeleteDevice) -> None:
-    _delete(db, {LockType.DEVICE: operation.id})
+    resources = {LockType.DEVICE: operation.id}
+    _check_unused(db, resources)
+    if not operation.in_service:
+        _check_locked(db, operation.id)
+    _delete(db, resources)
 
 
 def _delete_medium(db: apsw.Connection, operation: DeleteMedium) -> None:
-    _delete(db, {LockType.MEDIA: operation.id})
+    resources = {LockType.MEDIA: operation.id}
+    _check_unused(db, resources)
+    _delete(db, resources)
 
 
-def _delete(db: apsw.Connection, resources: Mapping[LockType, ResourceId]) -> None:
-    """Delete what a lock of each type would be on, if the first is there and nobody holds one."""
+def _check_unused(db: apsw.Connection, resources: Mapping[LockType, ResourceId]) -> None:
+    """See that the first of `resources` is there, and that nobody holds a lock of its type on any."""
     first, resource = next(iter(resources.items()))
     if not _is_known(db, first, resource):
         raise unknown(first, resource)
@@ -217,6 +230,22 @@ def _delete(db: apsw.Connection, resources: Mapping[LockType, ResourceId]) -> No
         holder = _lock_on(db, type_, lock_id(resource))
         if holder is not None:
             raise in_use(resource, holder)
+
+
+def _check_locked(db: apsw.Connection, device: ResourceId) -> None:
+    sql = f"SELECT 1 FROM device {WHERE_DEVICE} AND adm_status = ?"
+    if db.execute(sql, (*id_columns(device), AdmStatus.UNLOCKED.value)).fetchall():
+        raise not_locked(device)
+
+
+def _check_empty(db: apsw.Connection, medium: ResourceId) -> None:
+    row = _read_medium(db, ReadMedium(medium))
+    if row is not None and row.medium.stats.nb_obj:
+        raise not_empty(medium)
+
+
+def _delete(db: apsw.Connection, resources: Mapping[LockType, ResourceId]) -> None:
+    """Delete what a lock of each type would be on."""
     for type_, resource in resources.items():
         db.execute(f"DELETE FROM {_TABLES[type_]}", id_columns(resource))
 

@@ -230,12 +230,15 @@ def _check(given: Mapping[str, str]) -> None:
 
 
 def _servers(given: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """How the URL names the servers: what comes before the name of the database, and what goes into its query."""
+    """How the URL names the servers: what comes before the name of the database, and what goes into its query.
+
+    Errors show no host and no port: of a URI whose password has a / or an @ that is not escaped, they are parts of it.
+    """
     hosts = (given.get("host") or given.get("hostaddr") or "").split(",")
     ports = given.get("port", "").split(",")
     for port in ports:
         if port and not (port.isdecimal() and port.isascii() and 1 <= int(port) <= _HIGHEST_PORT):
-            raise ValueError(f"has port={port!r}, which must be a number from 1 to {_HIGHEST_PORT}")
+            raise ValueError(f"has a port that is no number from 1 to {_HIGHEST_PORT}")
     if len(ports) == 1:
         ports *= len(hosts)
     if len(ports) != len(hosts):
@@ -248,12 +251,12 @@ def _servers(given: Mapping[str, str]) -> tuple[str, dict[str, str]]:
 
 def _server(host: str, port: str) -> str:
     if not host or host.startswith("@"):
-        raise ValueError(f"has the host {host!r}, which is neither a name nor the directory of a socket")
+        raise ValueError("has a host that is neither a name nor the directory of a socket")
     if ":" in host and not host.startswith("/"):
         try:
             IPv6Address(host)
         except ValueError:
-            raise ValueError(f"has the host {host!r}, which is neither a name nor an address") from None
+            raise ValueError("has a host that is neither a name nor an address") from None
         name = f"[{quote(host, safe=':')}]"
     else:
         name = _quoted(host)

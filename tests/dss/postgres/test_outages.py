@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -30,6 +31,7 @@ from lrs_trio.dss.operations import (
 )
 from lrs_trio.dss.postgres.connection import Limits
 from lrs_trio.dss.postgres.home import open_postgres_home
+from lrs_trio.errors import LrsError
 from lrs_trio.model import AdmStatus, LockType
 from lrs_trio.settings import DssSettings
 from tests.dss.samples import DAEMON, ELSEWHERE, device_id, directory, log_entry, medium_id
@@ -346,6 +348,30 @@ async def test_whoever_needs_a_row_that_somebody_keeps_is_told_that(
         client.execute("ROLLBACK")
         (done,) = await home.commit([wanted])
         assert not isinstance(done, Blocked)
+
+
+@pytest.mark.parametrize(
+    ("change", "number"),
+    [
+        ("UPDATE device SET adm_status = 'unlocked'", errno.EBUSY),
+        ("UPDATE media SET stats = jsonb_set(stats, '{nb_obj}', '1')", errno.ENOTEMPTY),
+    ],
+    ids=["device", "medium"],
+)
+async def test_what_is_about_to_be_put_into_service_or_written_is_not_deleted(
+    settings: DssSettings, client: PhobosClient, change: str, number: int
+) -> None:
+    deletion = DeleteDirectory(device_id("/srv/a"), medium_id("/srv/a"))
+    async with open_postgres_home(settings, DAEMON, QUICK) as home:
+        await home.commit([directory("/srv/a")])
+        client.execute("BEGIN")
+        client.execute(change)
+        (blocked,) = await home.commit([deletion])
+        assert isinstance(blocked, Blocked)
+        client.execute("COMMIT")
+        (refused,) = await home.commit([deletion])
+        assert isinstance(refused, LrsError)
+        assert refused.errno == number
 
 
 async def test_a_table_that_somebody_keeps_is_waited_for(settings: DssSettings, client: PhobosClient) -> None:

@@ -100,7 +100,8 @@ async def test_the_documented_rights_are_enough(settings: DssSettings) -> None:
             ReadHealthLog(LIBRARY, Family.DIR, device=device_id().name),
             ReadLog(Family.DIR),
         )
-        await commit(DeleteDirectory(device_id(), medium_id()))
+        await commit(DeleteDirectory(device_id(), medium_id(), with_objects=True))
+        await commit(DeleteDirectory(device_id("/srv/b"), medium_id("/srv/b")))
         await commit(AddDevice(drive()), AddMedia((tape(),)))
         await commit(DeleteDevice(drive().id), DeleteMedium(tape_id()))
     assert done == set(HANDLERS)

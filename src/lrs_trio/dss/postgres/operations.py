@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import structlog
 
-from lrs_trio.dss.books import stats_to_json, strings_to_json
+from lrs_trio.dss.books import stats_from_json, stats_to_json, strings_to_json
 from lrs_trio.dss.operations import (
     AddDevice,
     AddDirectory,
@@ -69,9 +69,9 @@ from lrs_trio.dss.postgres.rows import (
 )
 from lrs_trio.dss.postgres.transaction import Transaction
 from lrs_trio.dss.postgres.updates import update_media
-from lrs_trio.dss.refusals import already_known, given_twice, in_use, unknown
+from lrs_trio.dss.refusals import already_known, given_twice, in_use, not_empty, not_locked, unknown
 from lrs_trio.errors import LrsError, describe
-from lrs_trio.model import Device, LockType, Medium, ResourceId
+from lrs_trio.model import AdmStatus, Device, LockType, Medium, ResourceId
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -378,22 +378,36 @@ async def _insert_media(transaction: Transaction, media: Sequence[Medium]) -> No
 
 
 async def _delete_devices(transaction: Transaction, operations: Sequence[DeleteDevice]) -> list[Outcome]:
-    return [await _delete(transaction, {LockType.DEVICE: operation.id}) for operation in operations]
-
-
-async def _delete_media(transaction: Transaction, operations: Sequence[DeleteMedium]) -> list[Outcome]:
-    return [await _delete(transaction, {LockType.MEDIA: operation.id}) for operation in operations]
-
-
-async def _delete_directories(transaction: Transaction, operations: Sequence[DeleteDirectory]) -> list[Outcome]:
     return [
-        await _delete(transaction, {LockType.DEVICE: operation.device, LockType.MEDIA: operation.medium})
+        await _delete(transaction, {LockType.DEVICE: operation.id}, in_service=operation.in_service)
         for operation in operations
     ]
 
 
-async def _delete(transaction: Transaction, resources: Mapping[LockType, ResourceId]) -> LrsError | None:
-    """Delete what a lock of each type would be on, if the first is there.
+async def _delete_media(transaction: Transaction, operations: Sequence[DeleteMedium]) -> list[Outcome]:
+    return [await _delete(transaction, {LockType.MEDIA: operation.id}, with_objects=True) for operation in operations]
+
+
+async def _delete_directories(transaction: Transaction, operations: Sequence[DeleteDirectory]) -> list[Outcome]:
+    return [
+        await _delete(
+            transaction,
+            {LockType.DEVICE: operation.device, LockType.MEDIA: operation.medium},
+            in_service=operation.in_service,
+            with_objects=operation.with_objects,
+        )
+        for operation in operations
+    ]
+
+
+async def _delete(
+    transaction: Transaction,
+    resources: Mapping[LockType, ResourceId],
+    *,
+    in_service: bool = False,
+    with_objects: bool = False,
+) -> LrsError | None:
+    """Delete what a lock of each type would be on, if the first is there; see `DeleteDirectory` for what is refused.
 
     The locks are taken while the rows go: no daemon can adopt what is being deleted.
     """
@@ -407,19 +421,56 @@ async def _delete(transaction: Transaction, resources: Mapping[LockType, Resourc
             await let_go(transaction, held)
             return in_use(resource, holder)
         held.append((type_, resource))
-    for type_, resource in held:
-        await transaction.connection.execute(
-            f"DELETE FROM {_TABLES[type_]} WHERE family = $1::text::dev_family AND id = $2 AND library = $3",
+    refusal = await _reason_to_keep(transaction, resources, in_service=in_service, with_objects=with_objects)
+    if refusal is None:
+        for type_, resource in held:
+            await transaction.connection.execute(
+                f"DELETE FROM {_TABLES[type_]} WHERE {_IS_ROW}",
+                resource.family.label,
+                resource.name,
+                resource.library,
+            )
+    await let_go(transaction, held)
+    return refusal
+
+
+async def _reason_to_keep(
+    transaction: Transaction, resources: Mapping[LockType, ResourceId], *, in_service: bool, with_objects: bool
+) -> LrsError | None:
+    """Why something of what nobody uses is not to be deleted. The rows stay as they are until the transaction ends."""
+    said: dict[LockType, str | None] = {}
+    for type_, resource in resources.items():
+        row = await transaction.connection.fetchrow(
+            f"SELECT {_SAYS[type_]} AS said FROM {_TABLES[type_]} WHERE {_IS_ROW} FOR UPDATE",
             resource.family.label,
             resource.name,
             resource.library,
         )
-    await let_go(transaction, held)
+        if row is None:
+            return None
+        said[type_] = row["said"]
+    if not in_service and said.get(LockType.DEVICE) == AdmStatus.UNLOCKED.value:
+        return not_locked(resources[LockType.DEVICE])
+    if not with_objects and LockType.MEDIA in said:
+        return _holds_objects(resources[LockType.MEDIA], said[LockType.MEDIA])
     return None
+
+
+def _holds_objects(medium: ResourceId, stats: str | None) -> LrsError | None:
+    try:
+        objects = stats_from_json(stats or "null", medium).nb_obj
+    except LrsError as error:
+        return error
+    return not_empty(medium) if objects else None
 
 
 _TABLES: Final = {LockType.DEVICE: "device", LockType.MEDIA: "media"}
 """Where that is which a lock of a type is on."""
+
+_SAYS: Final = {LockType.DEVICE: "adm_status::text", LockType.MEDIA: "stats::text"}
+"""What there says whether it may be deleted."""
+
+_IS_ROW: Final = "family = $1::text::dev_family AND id = $2 AND library = $3"
 
 HANDLERS: Final[Mapping[type[Operation[Any]], Handler]] = {
     TakeLock: take_locks,
