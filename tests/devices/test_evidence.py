@@ -158,17 +158,27 @@ def test_each_success_gives_one_back_and_ends_the_suspicion() -> None:
     assert evidence.suspects() == [(D1, M2, EIO)]
 
 
-def test_what_is_charged_at_once_is_not_tried_again_before_one_of_the_two_has_met_another() -> None:
+def test_what_is_charged_at_once_is_not_tried_again_before_one_of_the_two_works_with_another() -> None:
     evidence = Evidence(5)
     evidence.blame_medium(M1, "wrong label")
     evidence.failed(D1, M1, EIO)
     assert set(evidence.barred()) == {(D1, M1)}
     assert not evidence.suspects()
     evidence.failed(D2, M1, EIO)
-    assert set(evidence.barred()) == {(D2, M1)}
+    assert set(evidence.barred()) == {(D1, M1), (D2, M1)}
     assert evidence.telling(D2, M3)
     evidence.worked(D2, M3)
+    assert set(evidence.barred()) == {(D1, M1)}
+    evidence.worked(D1, M3)
     assert not evidence.barred()
+
+
+def test_what_is_charged_at_once_may_be_tried_again_when_one_of_the_two_fails_for_an_unknown_reason() -> None:
+    evidence = Evidence(5)
+    evidence.blame_medium(M1, "wrong label")
+    evidence.failed(D1, M1, EIO)
+    evidence.failed(D1, M2, EIO)
+    assert set(evidence.barred()) == {(D1, M2)}
 
 
 def test_what_is_proven_without_comparison_explains_all_that_failed_with_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -282,7 +283,8 @@ def something_changes(place: Place, draw: Callable[[st.SearchStrategy[Any]], Any
     elif what == "is measured":
         state.volume.measure(draw(st.integers(0, 300)))
     elif what == "is located":
-        place.offers.touch_medium(device.medium.id)
+        for medium in (device.medium.id, *place.located):
+            place.offers.touch_medium(medium)
         place.located = {device.medium.id: 1.0} if not place.located else {}
     else:
         state.to_sync.mark_dirty(place.now)
@@ -310,8 +312,8 @@ def test_law_it_decides_what_a_look_at_everybody_decides(data: st.DataObject) ->
         placed, refused = place.incrementally()
         assert {serial: named(outcome) for serial, outcome in placed.items()} == expected
         assert refused.items() <= expected_refusals.items()
-        for serial, errno in expected_refusals.items():
-            assert errno is not None
+        for serial, number in expected_refusals.items():
+            assert number is not None
             place.queue.discard(waiting[serial])
         for serial, outcome in placed.items():
             place.grant(waiting[serial].kind, waiting[serial].client, outcome)
@@ -381,6 +383,31 @@ def test_copies_that_do_not_fit_on_one_volume_together_are_no_whole_ones() -> No
     full(place, "a")
     place.ask(WriteAllocation((WriteMedium(60), WriteMedium(60)), Family.DIR), 0, 0, 0)
     assert agreed(place) == {1: [(device_id("b"), 60), (device_id("c"), 30)]}
+
+
+@pytest.mark.parametrize("no_split", [False, True])
+def test_a_part_of_no_bytes_needs_a_byte_of_its_own(no_split: bool) -> None:
+    place = Place(1, True, True, "best_fit", False)
+    shared = Volume(measured=90)
+    place.add("a", shared)
+    place.add("b", shared)
+    place.ask(WriteAllocation((WriteMedium(90), WriteMedium(0)), Family.DIR, no_split=no_split), 0, 0, 0)
+    assert place.incrementally() == ({}, {1: errno.ENOSPC})
+
+
+def test_those_who_want_an_empty_medium_that_is_written_keep_no_bytes_of_its_volume() -> None:
+    place = Place(2, True, True, "best_fit", False)
+    shared = Volume(measured=100)
+    place.add("a", shared, tags=("x",), fs_status=FsStatus.EMPTY)
+    place.add("b", shared)
+    place.ask(single(0, "x"), 0, 0, 0)
+    for outcome in place.incrementally()[0].values():
+        place.grant(RequestKind.WRITE, place.clients[0], outcome)
+    empty = WriteAllocation((WriteMedium(60, ("x",), empty_medium=True),), Family.DIR)
+    for _ in range(2):
+        place.ask(empty, 0, 0, 0)
+    place.ask(single(90), 1, 0, 0)
+    assert agreed(place) == {4: [(device_id("b"), 90)]}
 
 
 def single(size: int, *marks: str) -> WriteAllocation:

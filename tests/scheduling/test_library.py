@@ -13,11 +13,22 @@ from trio.testing import MockClock
 
 from lrs_trio.devices.life import DeviceStatus
 from lrs_trio.errors import HostError, LibraryUnreachableError, LrsError
-from lrs_trio.model import AdmStatus, FsStatus, NotifyOperation, RequestKind
-from lrs_trio.wire.messages import Failed, Formatted, Notified, Notify, Released, WriteGranted
+from lrs_trio.model import AdmStatus, Family, FsStatus, NotifyOperation, RequestKind
+from lrs_trio.wire.messages import (
+    Failed,
+    Formatted,
+    Notified,
+    Notify,
+    Released,
+    WriteAllocation,
+    WriteGranted,
+    WriteMedium,
+)
 from tests.fakes.house import back
 from tests.fakes.library import SECONDS, tape_id
-from tests.fakes.tapes import GIB, TapeClient, TapeHouse, TapeSite, tape_house, two_generations
+from tests.fakes.tapes import GIB, TapeClient, TapeHouse, TapeSite, tape_house, tape_settings, two_generations
+
+EMPTY_WANTED = WriteAllocation((WriteMedium(GIB, (), empty_medium=True),), Family.TAPE)
 
 
 async def test_a_write_loads_a_tape_and_its_release_is_synced(autojump_clock: MockClock) -> None:
@@ -30,6 +41,23 @@ async def test_a_write_loads_a_tape_and_its_release_is_synced(autojump_clock: Mo
         assert isinstance(await client.answer(2), Released)
         medium = house.site.medium(granted.medium.name)
         assert (medium.stats.nb_obj, medium.stats.logc_spc_used, medium.fs_status) == (1, GIB, FsStatus.USED)
+
+
+async def test_who_wants_an_empty_tape_gets_none_that_has_just_been_written(autojump_clock: MockClock) -> None:
+    async with tape_house(TapeSite(drives=2, tapes=2), tape_settings(age_ms=60_000)) as house:
+        first, second, third = house.client(), house.client(), house.client()
+        first.write(GIB)
+        (written,) = await first.granted()
+        first.release(first.write_data(written.medium.name, GIB))
+        second.ask(1, EMPTY_WANTED)
+        (granted,) = await second.granted()
+        assert granted.medium != written.medium
+        third.ask(1, EMPTY_WANTED)
+        await trio.sleep(50)
+        assert third.bodies == []
+        second.release(second.write_data(granted.medium.name, GIB), id=2)
+        # When all that is written has been synced, no tape is empty any more.
+        assert await third.answer(1) == Failed(-errno.ENOSPC, RequestKind.WRITE)
 
 
 async def test_two_copies_go_to_two_tapes_in_two_drives(autojump_clock: MockClock) -> None:
@@ -119,6 +147,27 @@ async def test_a_format_of_a_shelved_tape(autojump_clock: MockClock) -> None:
         assert await client.answer(1) == Formatted(tape_id("N00"))
         medium = site.medium("N00")
         assert (medium.fs_status, medium.adm_status, medium.fs_label) == (FsStatus.EMPTY, AdmStatus.UNLOCKED, "N00")
+
+
+@pytest.mark.parametrize("drives", [2, 3])
+async def test_a_format_of_a_broken_tape_is_tried_once_in_each_drive(autojump_clock: MockClock, drives: int) -> None:
+    site = TapeSite(drives=drives, tapes=2)
+    site.library.fail("load", *[errno.EIO] * 100, tape="T00")
+    async with tape_house(site) as house:
+        client = house.client()
+        client.read("T00")
+        assert isinstance(await client.answer(1), Failed)
+        # Where a drive works with another tape, that one is to blame.
+        client.read("T01")
+        await client.granted(2)
+        client.release(back(tape_id("T01"), to_sync=False), kind=RequestKind.RELEASE_READ)
+        await trio.sleep(10)
+        assert site.medium("T00").adm_status is AdmStatus.FAILED
+        before = len(site.library.calls("load"))
+        client.format("T00", id=9, force=True, unlock=True)
+        with trio.fail_after(10_000):
+            assert await client.answer(3) == Failed(-errno.EIO, RequestKind.FORMAT)
+        assert len(site.library.calls("load")) - before == drives
 
 
 async def test_a_library_that_is_unreachable_is_told_and_blames_nobody(autojump_clock: MockClock) -> None:

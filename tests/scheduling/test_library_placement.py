@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from lrs_trio.errors import LrsError
-from lrs_trio.model import AdmStatus, FsStatus, FsType, ReadOperation
+from lrs_trio.model import AdmStatus, FsStatus, FsType, ReadOperation, ResourceId
 from lrs_trio.scheduling.library_offers import DriveOffer
-from lrs_trio.scheduling.library_placement import place_format, place_read
+from lrs_trio.scheduling.library_placement import drives_for_format, drives_for_read, place_format, place_read
 from lrs_trio.scheduling.placement import Outcome, Placed, Waits
 from lrs_trio.wire.messages import Format
 from tests.fakes.stock import (
@@ -382,6 +382,79 @@ def test_one_that_has_another_way_lets_others_keep_their_drive() -> None:
     have = stock([theirs, drive("d2", busy=True, dedicated=ONLY_READ)], [tape("b")])
     settle(place_read(read(1, "a", "b"), have), READ)
     assert theirs.slots == 1
+
+
+def in_turn(outcome: Outcome) -> bool:
+    assert isinstance(outcome, Waits), outcome
+    return outcome.in_turn
+
+
+def test_a_drive_that_does_not_serve_is_nothing_to_give_for_another() -> None:
+    drives = [drive("d1", tape("a"), dedicated=ONLY_WRITE), drive("d2", tape("b"), dedicated=ONLY_READ)]
+    for serving in (True, False):
+        have = stock([*drives, drive("d3", dedicated=ONLY_READ, busy=True, serving=serving)])
+        assert in_turn(place_read(read(2, "a", "b"), have)) is serving
+
+
+@pytest.mark.parametrize("barred", [[], [("d1", "a")]])
+def test_a_drive_is_not_had_for_a_tape_that_it_has_failed_with(barred: list[tuple[str, str]]) -> None:
+    """The tape is in d1, and d2, which could be given for d1, does not take it."""
+    drives = [
+        drive("d1", tape("a", model="LTO9"), model="TD9", dedicated=ONLY_WRITE),
+        drive("d2", busy=True, dedicated=ONLY_READ),
+        drive("d3", model="TD9", dedicated=ONLY_WRITE),
+    ]
+    assert in_turn(place_read(read(1, "a"), stock(drives, barred=barred))) == (not barred)
+
+
+def suited(drives: tuple[ResourceId, ...]) -> set[str]:
+    return {drive.name for drive in drives}
+
+
+def test_which_other_drives_would_do() -> None:
+    """d1 is there for reads and does not take the tape."""
+    drives = [
+        drive("d1", dedicated=ONLY_READ),
+        drive("d2", dedicated=ONLY_WRITE),
+        drive("d3", dedicated=ONLY_FORMAT, serving=False),
+    ]
+    have = stock(drives, [tape("a"), tape("b"), blank("new")], barred=[("d1", "a"), ("d2", "b"), ("d3", "new")])
+    assert suited(drives_for_read(read(1, "a"), have)) == {"d2"}
+    assert suited(drives_for_read(read(1, "b"), have)) == {"d1"}
+    # As many as it has, and formats have none that serves.
+    assert suited(drives_for_read(read(2, "a", "b"), have)) == set()
+    assert suited(drives_for_format(form("new"), have)) == set()
+    drives[2].serving = True
+    assert suited(drives_for_format(form("new"), have)) == {"d1"}
+    assert suited(drives_for_format(form("unknown"), have)) == set()
+
+
+def test_what_is_theirs_is_kept_where_it_will_do() -> None:
+    drives = [
+        drive("d1", dedicated=ONLY_READ),
+        drive("d2", dedicated=ONLY_READ),
+        drive("d3", dedicated=ONLY_WRITE),
+        drive("d4", dedicated=ONLY_WRITE),
+    ]
+    barred = [(d, "b") for d in ("d1", "d2", "d3")]
+    assert suited(drives_for_read(read(2, "a", "b"), stock(drives, [tape("a"), tape("b")], barred=barred))) == {
+        "d1",
+        "d4",
+    }
+
+
+def test_an_idle_drive_is_wanted_before_one_at_work() -> None:
+    drives = [
+        drive("d1", dedicated=ONLY_READ),
+        drive("d2", dedicated=ONLY_WRITE, busy=True),
+        drive("d3", dedicated=NOBODY),
+    ]
+    assert suited(drives_for_read(read(1, "a"), stock(drives, [tape("a")], barred=[("d1", "a")]))) == {"d3"}
+
+
+def test_drives_of_another_technology_are_no_others() -> None:
+    drives = [drive("d1", dedicated=ONLY_READ), drive("d2", model="TD9", technology="LTO9", dedicated=ONLY_WRITE)]
+    assert drives_for_read(read(1, "a"), stock(drives, [tape("a", model="LTO9")])) == ()
 
 
 # Formats.

@@ -23,6 +23,7 @@ from lrs_trio.model import (
     Medium,
     MediumStats,
     RequestKind,
+    ResourceId,
     lock_id,
 )
 from lrs_trio.scheduling.report import monitor
@@ -210,6 +211,27 @@ async def test_a_write_is_only_split_where_that_is_allowed(autojump_clock: MockC
         client.write(15 * GIB)
         (granted,) = await client.granted(3)
         assert granted.avail_size == 10 * GIB
+
+
+@pytest.mark.parametrize("policy", ["best_fit", "first_fit"])
+async def test_a_write_that_is_split_does_not_have_tapes_take_turns(autojump_clock: MockClock, policy: str) -> None:
+    site = TapeSite(drives=0, tapes=0)
+    for serial, model in (("D0", "ULT3580-TD7"), ("D1", MODEL), ("D2", MODEL)):
+        site.add_drive(serial, model=model)
+    site.add_tape("T00", capacity=1000)
+    site.add_tape("T01", capacity=5, model="LTO7")
+    site.add_tape("T02", capacity=44, tags=("x",))
+    site.add_tape("T03", capacity=1000)
+    async with tape_house(site, tape_settings(policy=policy, **TABLES)) as house:
+        mounted = ["T01", "T02", "T03"]
+        for name in mounted:
+            give_back(await reading(house, name), name)
+        client = house.client()
+        media = (WriteMedium(90), WriteMedium(10), WriteMedium(40, ("x",)))
+        client.ask(1, WriteAllocation(media, Family.TAPE))
+        granted = await client.granted()
+        assert sorted(grant.medium.name for grant in granted) == mounted == loads(house)
+        client.leave()
 
 
 async def test_no_duplicate_goes_to_a_drive_where_the_client_has_another(autojump_clock: MockClock) -> None:
@@ -784,6 +806,125 @@ async def test_requests_for_more_drives_than_their_shares_are_served_one_after_t
         written = await writer.granted()
         writer.release(*(writer.write_data(granted.medium.name, GIB) for granted in written))
         assert isinstance(await writer.answer(2), Released)
+
+
+async def ask_for_three(house: TapeHouse) -> tuple[TapeClient, TapeClient]:
+    """A read and a write of three tapes each: with three drives none has enough while the other waits."""
+    reader, writer = house.client(), house.client()
+    reader.read("T04", "T05", "T06")
+    writer.write(GIB, GIB, GIB)
+    await trio.sleep(1)
+    assert dedicated(house) != (0, 0, 0)
+    assert reader.bodies == writer.bodies == []
+    return reader, writer
+
+
+async def served_in_turn(reader: TapeClient, writer: TapeClient) -> None:
+    give_back(reader, *(granted.medium.name for granted in await reader.granted()))
+    written = await writer.granted()
+    writer.release(*(writer.write_data(granted.medium.name, GIB) for granted in written))
+    assert isinstance(await writer.answer(2), Released)
+
+
+async def test_requests_for_more_drives_than_their_shares_come_while_a_sync_goes_on(autojump_clock: MockClock) -> None:
+    """All drives are idle, and yet neither can begin."""
+    site = TapeSite(drives=3, tapes=8)
+    async with tape_house(site, shared(max=(3, 3, 3))) as house:
+        site.library.seconds["sync"] = 100.0
+        before = house.client()
+        before.write(GIB)
+        (granted,) = await before.granted()
+        before.release(before.write_data(granted.medium.name, GIB))
+        await trio.sleep(11)
+        state = house.drive(site.library.tapes[granted.medium.name].place).state
+        assert state.syncing is not None
+        assert state.idle
+        await served_in_turn(*await ask_for_three(house))
+
+
+async def test_requests_for_more_drives_than_their_shares_are_served_when_the_limits_let_them(
+    autojump_clock: MockClock,
+) -> None:
+    async with tape_house(TapeSite(drives=3, tapes=8), shared(max=(2, 2, 2))) as house:
+        reader, writer = await ask_for_three(house)
+        await trio.sleep(ALL_TAKES_S)
+        assert reader.bodies == writer.bodies == []
+        house.family.change_settings(shared(max=(3, 3, 3)))
+        await served_in_turn(reader, writer)
+
+
+@pytest.mark.parametrize("stays", [True, False])
+async def test_one_that_needs_fewer_drives_is_served_although_its_kind_has_had_them_in_vain(
+    autojump_clock: MockClock, stays: bool
+) -> None:
+    """Also if it comes at the moment when another one of its kind leaves."""
+    async with tape_house(TapeSite(drives=3, tapes=8), shared(max=(2, 2, 2))) as house:
+        for name in ("T00", "T01"):
+            give_back(await reading(house, name), name)
+        reader, writer = await ask_for_three(house)
+        for number in range(2, 6):
+            writer.write(GIB, GIB, GIB, id=number)
+        await trio.sleep(ALL_TAKES_S)
+        assert reader.bodies == []
+        other = house.client()
+        if stays:
+            other.read("T02", "T03", "T04")
+        else:
+            reader.leave()
+        other.read("T00", "T01", id=2)
+        give_back(other, *(granted.medium.name for granted in await other.granted()))
+        assert writer.bodies == []
+
+
+@pytest.mark.parametrize("most", [(1, 2, 1), (1, 1, 1)])
+async def test_a_tape_that_the_drive_for_reads_has_failed_with_is_read_in_another(
+    autojump_clock: MockClock, most: tuple[int, int, int]
+) -> None:
+    site = TapeSite(drives=3, tapes=2)
+    async with tape_house(site, shared(max=most)) as house:
+        site.library.fail("mount", errno.EIO, tape="T00")
+        reader = await reading(house, "T00")
+        assert dedicated(house)[0] == 1
+        give_back(reader, "T00")
+
+
+async def test_the_drive_for_reads_is_in_the_library_of_a_tape_that_is_wanted(autojump_clock: MockClock) -> None:
+    """It goes from one library to the other, whatever else goes on."""
+    site = TapeSite(drives=2, tapes=2)
+    add_northern_library(site)
+    async with tape_house(site, shared(max=(1, 1, 1))) as house:
+        writer = house.client()
+        writer.write(GIB, library="legacy")
+        await writer.granted()
+        for medium in (tape_id("X00", "north"), tape_id("T01"), tape_id("X00", "north")):
+            reader = house.client()
+            reader.ask(1, ReadAllocation(1, (medium,)))
+            await reader.granted()
+            assert dedicated(house)[1] == 1
+            reader.leave()
+        writer.leave()
+
+
+async def test_two_that_wait_for_the_one_drive_for_reads_in_two_libraries(autojump_clock: MockClock) -> None:
+    """Each has the other's drive taken away in its turn, and only while nothing is read there."""
+    site = TapeSite(drives=2, tapes=2)
+    add_northern_library(site)
+    async with tape_house(site, shared(max=(1, 1, 1))) as house:
+        order = []
+
+        async def read(medium: ResourceId) -> None:
+            reader = house.client()
+            reader.ask(1, ReadAllocation(1, (medium,)))
+            await reader.granted()
+            order.append(medium.library)
+            await trio.sleep(ALL_TAKES_S)
+            assert order[-1] == medium.library
+            reader.leave()
+
+        async with trio.open_nursery() as nursery:
+            for medium in (tape_id("T00"), tape_id("X00", "north"), tape_id("T01")):
+                nursery.start_soon(read, medium)
+        assert sorted(order) == ["legacy", "legacy", "north"]
 
 
 async def test_a_request_that_the_limits_never_let_through_waits_without_waking_anybody(

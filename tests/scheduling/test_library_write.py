@@ -11,7 +11,7 @@ from lrs_trio.errors import LrsError
 from lrs_trio.model import AdmStatus, Family, FsStatus, ResourceId
 from lrs_trio.scheduling.library_offers import Stock
 from lrs_trio.scheduling.library_placement import place_read
-from lrs_trio.scheduling.library_write import place_write, writers_full
+from lrs_trio.scheduling.library_write import drives_for_write, place_write, writers_full
 from lrs_trio.scheduling.placement import Outcome, Placed, Waits
 from lrs_trio.wire.messages import WriteAllocation, WriteMedium
 from tests.fakes.stock import (
@@ -131,6 +131,26 @@ def test_tags_library_and_emptiness_limit_the_choice() -> None:
     assert pairs(place(write(10, empty=True), stock([drive("d1")], [*shelf, new]))) == [("new", "d1")]
 
 
+def test_a_tape_is_not_empty_once_somebody_writes_on_it() -> None:
+    new, other = tape("new", 500, fs_status=FsStatus.EMPTY), tape("other", 900, fs_status=FsStatus.EMPTY)
+    drives = [drive("d1", new, mounted=True, mixes=True, slots=2, written=True), drive("d2")]
+    assert pairs(place(write(10, empty=True), stock(drives, [other]))) == [("other", "d2")]
+    assert pairs(place(write(10), stock(drives, [other]))) == [("new", "d1")]
+    have = stock(drives)
+    outcome = place(write(10, empty=True), have)
+    assert waits(outcome)
+    settle(outcome, WRITE)
+    assert pairs(place(write(10), have)) == [("new", "d1")]
+
+
+def test_a_tape_that_is_written_in_this_pass_is_not_empty_any_more() -> None:
+    have = stock([drive("d1", mixes=True, slots=2)], [tape("new", fs_status=FsStatus.EMPTY)])
+    settle(place(write(10), have), WRITE)
+    assert waits(place(write(10, empty=True), have))
+    have = stock([drive("d1", tape("old"), written=True)], [tape("new", fs_status=FsStatus.EMPTY)])
+    assert pairs(place(write(10, empty=True), have)) == [("new", "d1")]
+
+
 def test_each_part_has_its_own_tags() -> None:
     """The first part would take both the medium and the drive that the second one needs."""
     shelf = [tape("both", 100, tags=("y",)), tape("other", 200)]
@@ -160,6 +180,33 @@ def test_a_write_that_is_split_takes_the_largest_part_there_is() -> None:
     outcome = place(write(700, 400), stock(drives, [tape("a", 400), tape("b", 600)]))
     assert pairs(outcome) == [("b", "d2"), ("a", "d1")]
     assert reserves(outcome) == [600, 400]
+
+
+def crossed(*, mounted: bool = True) -> Stock:
+    """A larger tape stands on the shelf; it and one of those that are mounted go into the same drives only."""
+    drives = [
+        drive("d1", tape("old", 5), mounted=True),
+        drive("d2", tape("tagged", 44, model="LTO9", tags=("x",)), model="TD9", mounted=True),
+        drive("d3", tape("new", 1000, model="LTO9"), model="TD9", mounted=mounted),
+    ]
+    return stock(drives, [tape("shelved", 1000, model="LTO9")])
+
+
+@pytest.mark.parametrize("first_fit", [False, True])
+def test_what_is_all_there_is_written_before_some_of_it_makes_room_for_more(first_fit: bool) -> None:
+    parts = tagged((90, ""), (10, ""), (40, "x"))
+    for mounted in (True, False):
+        outcome = place(parts, crossed(mounted=mounted), first_fit=first_fit)
+        assert sorted(pairs(outcome)) == [("new", "d3"), ("old", "d1"), ("tagged", "d2")]
+
+
+def test_other_drives_would_do_for_a_write() -> None:
+    drives = [drive("d1", dedicated=ONLY_WRITE), drive("d2", dedicated=ONLY_READ)]
+    have = stock(drives, [tape("a", 100)], barred=[("d1", "a")])
+    for size in (100, 200):
+        assert drives_for_write(write(size), have, excluded=frozenset(), first_fit=False) == (tape_id("d2"),)
+    others = frozenset({tape_id("d2")})
+    assert drives_for_write(write(100), have, excluded=others, first_fit=False) == ()
 
 
 def test_all_the_parts_need_a_medium_with_room() -> None:

@@ -53,6 +53,7 @@ def offer(
     formatting: bool = False,
     located: bool = False,
     refusal: LrsError | None = None,
+    written: bool = False,
 ) -> Offer:
     medium = Medium(
         medium_id(name)._replace(library=library),
@@ -64,7 +65,9 @@ def offer(
         put=put,
     )
     space = volume or VolumeOffer(free, free if available is None else available)
-    return Offer(device_id(name), medium, space, serving, idle, slots, load, mixes, kinds, formatting, located, refusal)
+    made = Offer(device_id(name), medium, space, serving, idle, slots, load, mixes, kinds, formatting, located, refusal)
+    made.written = written
+    return made
 
 
 def write(*sizes: int, tags: tuple[str, ...] = (), empty: bool = False, **more: object) -> WriteAllocation:
@@ -184,6 +187,19 @@ def test_a_medium_that_has_been_written_is_not_an_empty_one() -> None:
     offers = [offer("used", fs_status=FsStatus.USED), offer("empty")]
     assert taken(place_write(write(10, empty=True), offers)) == ["empty"]
     assert refused(place_write(write(10, empty=True), offers[:1])) == errno.ENOSPC
+
+
+def test_a_medium_is_not_empty_once_somebody_writes_on_it() -> None:
+    written = offer("a", slots=2, written=True)
+    assert taken(place_write(write(10, empty=True), [written, offer("b", load=3)])) == ["b"]
+    assert taken(place_write(write(10), [written, offer("b", load=3)])) == ["a"]
+    # It may come to nothing, so it is waited for; but those who can use it now are not held up.
+    assert claimed(place_write(write(10, empty=True), [written])) == set()
+    first = offer("c", slots=2)
+    placed = place_write(write(10), [first])
+    assert isinstance(placed, Placed)
+    placed.take(WRITE)
+    assert isinstance(place_write(write(10, empty=True), [first]), Waits)
 
 
 def test_each_medium_of_a_request_may_have_to_be_empty() -> None:

@@ -14,6 +14,7 @@ from lrs_trio.server.turnstile import (
     FREE_BYTES,
     FREE_FRAMES,
     LONGEST_S,
+    PASSED_OVER,
     PAUSE,
     TURN_FRAMES,
     TURN_S,
@@ -187,6 +188,11 @@ async def test_who_gives_up_waiting_holds_up_nobody(autojump_clock: MockClock) -
             pytest.fail("it did not give up")
     with trio.fail_after(1):
         await turnstile.wait_passed()
+
+
+async def test_what_nobody_needs_any_more_costs_next_to_nothing() -> None:
+    share = Share(Turnstile())
+    assert [share.pass_over() for _ in range(3 * PASSED_OVER)].count(False) == 3
 
 
 async def test_a_process_that_stood_still_does_not_hold_up_everybody_for_longer(mock_clock: MockClock) -> None:

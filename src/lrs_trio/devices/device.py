@@ -222,11 +222,11 @@ class DeviceTask(ABC):
     def add_release(self, sub_request: SubRequest, *, at_once: bool) -> None:
         """Let one medium of a release wait for the next sync (note 2.5b)."""
         self._emit(EventKind.SYNC_REQUESTED, size=sub_request.size, count=sub_request.extents)
-        self.state.volume.estimate(sub_request.size)
         broken = self.state.error or self.state.tainted
         if broken is not None and self._failure_settled:
             sub_request.settle(broken)
             return
+        self.state.volume.estimate(sub_request.size)
         self.state.to_sync.add(sub_request, trio.current_time(), at_once=at_once)
         self.ring()
 

@@ -118,7 +118,8 @@ class Evidence:
         self._proven: set[_Party] = set()
         """Who is broken beyond doubt, as long as it has not worked again."""
         self._resting: set[Pair] = set()
-        """Charged at once to somebody proven; not tried again before one of the two has met another partner."""
+        """Charged at once to somebody proven; not tried again before one of the two has worked with another partner, or
+        has failed with one while neither was proven broken."""
         self._records: dict[_Party, _Record] = {}
 
     # What happens.
@@ -144,10 +145,11 @@ class Evidence:
         """Something went wrong with the pair, such as "mount: Input/output error"; either of the two may be broken."""
         pair = drive, medium
         parties = _Party(drive, True), _Party(medium, False)
-        self._wake(drive, medium)
         if culprits := [party for party in parties if party in self._proven]:
+            # This tells nothing new of the two, so the other pairs go on resting: else all would take turns for ever.
             self._resting.add(pair)
             return [verdict for party in culprits for verdict in self._charge(party, [party.complaint(what, pair)])]
+        self._wake(drive, medium)
         self._open[pair] = what
         if len(self._open) > MOST_PAIRS:
             self._drop(next(iter(self._open)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import ClassVar
@@ -173,15 +174,27 @@ class FixedDevice(DeviceTask):
         self._failure_settled = True
 
     async def _leave(self) -> None:
-        failed = self.state.error is not None
+        failure = self.state.error
+        if failure is not None and self.state.volume.written:
+            await self._measure_for_others(failure)
         if self.state.status is DeviceStatus.MOUNTED and await self._let_go(self._filesystem.unmount):
             self._emit(EventKind.UNMOUNTED)
         await self._let_go(self._filesystem.close)
         await self._ownership.give_back()
-        if not failed:
+        if failure is None:
             self.state.become(DeviceStatus.STOPPED, trio.current_time())
             log.info("device released", device=self.row.path)
         self._emit(EventKind.DEVICE_REMOVED)
+
+    async def _measure_for_others(self, failure: OSError) -> None:
+        """Replace the estimates of a volume that other directories may share: no sync here will do that any more."""
+        space = None
+        # What hangs would only be waited for once more; and what cannot be measured now is when another one is synced.
+        if failure.errno != errno.ETIMEDOUT:
+            with suppress(OSError), self._deadline(Phase.LOOK_UP):
+                space = await self._filesystem.space()
+        volume = self.state.volume
+        volume.measure(volume.measured if space is None else space.free)
 
     async def _let_go(self, operation: Callable[[], Awaitable[None]]) -> bool:
         """Do one step of the departure; the next one follows even if it fails."""

@@ -187,6 +187,16 @@ class DeviceState:
         return not self.grants and not self.scheduled and self.formatting is None and not self.acting
 
     @property
+    def writes(self) -> bool:
+        """Whether anybody writes on the medium that was promised here last, or may begin to."""
+        return self._writes > 0
+
+    @property
+    def unrecorded(self) -> bool:
+        """Whether the medium that is present may hold what the DSS does not know of yet."""
+        return self.to_sync.pending or self.syncing is not None or self.unsettled > 0
+
+    @property
     def formats(self) -> bool:
         """Whether a format is under way."""
         return self.formatting is not None and self.formatting not in self.scheduled

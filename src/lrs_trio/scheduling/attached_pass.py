@@ -211,6 +211,10 @@ class AttachedPass:
     def _found_nothing(self, standing: _Standing, body: WriteAllocation) -> None:
         """Remember from how many bytes on the writes of a line wait in vain, now that `body` does."""
         sizes, known = sizes_of(body), standing.in_vain
+        if any(view.wish.empty for view in standing.views):
+            # It may be that a medium is written, of which no bytes are kept from others: the next is looked at, too.
+            self._pass_by(standing, 0)
+            return
         if self._is_surely_whole(standing.views, sizes, self._excluded_from(standing)):
             standing.in_vain = sizes if known is None else tuple(map(min, sizes, known))
         elif len(sizes) == 1:
@@ -301,7 +305,7 @@ class AttachedPass:
             free = 0 if first_fit else available
             if offer.load == load and (free > room or (free == room and offer.place >= place)):
                 continue
-            if available < least or offer not in members or not offer.open_to(RequestKind.WRITE):
+            if available < least or offer not in members or not offer.takes_write(empty=view.wish.empty):
                 continue
             if offer not in taken and offer.device not in excluded:
                 best, load, room, place = offer, offer.load, free, offer.place
@@ -324,7 +328,8 @@ class AttachedPass:
 
         It is if there are enough devices on volumes with room for all of it, or enough volumes with room for one part.
         """
-        each, room, needed = max(*sizes, 1), max(sum(sizes), 1), len(sizes)
+        # Also a part of no bytes goes only where one is left.
+        each, room, needed = max(*sizes, 1), sum(max(size, 1) for size in sizes), len(sizes)
         for view in dict.fromkeys(views):
             ample = 0
             volumes: set[VolumeOffer] = set()

@@ -133,6 +133,11 @@ class FamilyScheduler:
         """By their names, those that serve, those that cannot, and those that come and go at this moment."""
         return self._roster.devices
 
+    @property
+    def held(self) -> list[DeviceTask]:
+        """The devices, and those that have failed and gone while clients still hold grants on them."""
+        return self._roster.held
+
     # What the server asks for.
 
     def submit(self, request: FamilyRequest) -> bool:

@@ -18,11 +18,12 @@ from lrs_trio.errors import LrsError
 from lrs_trio.model import AdmStatus, Device, Family, FsStatus, Medium, RequestKind, ResourceId
 from lrs_trio.scheduling.catalog import Catalog, shelf_of
 from lrs_trio.scheduling.compatibility import compatible, gaps
+from lrs_trio.scheduling.dispatch import Attempts
 from lrs_trio.scheduling.drive_offers import DriveOffers
 from lrs_trio.scheduling.library_offers import DriveOffer, Stock
 from lrs_trio.scheduling.library_pass import LibraryPass, drive_model, drive_offer, share_out, writers_of
 from lrs_trio.scheduling.placement import ALL_KINDS
-from lrs_trio.scheduling.queue import RequestQueue
+from lrs_trio.scheduling.queue import KINDS, RequestQueue
 from lrs_trio.scheduling.queued_reads import QueuedReads
 from lrs_trio.scheduling.requests import PlaceableRequest
 from lrs_trio.scheduling.shelf import Shelf
@@ -65,9 +66,9 @@ class LibrarySupply:
         self._around = around
         self._make_unit = make_unit
         self._dedicated: dict[ResourceId, frozenset[RequestKind]] = {}
-        self._in_favour: RequestKind | None = None
-        self._favoured: set[RequestKind] = set()
-        """Which kinds have had all drives in vain since something last went on."""
+        self._attempts = Attempts()
+        self._latest = 0
+        """The latest arrival that any pass has decided."""
         self.catalog = Catalog(family, context.dss, context.owner, recheck_s, context.start_of)
         self.suspicions = Suspicions(family, around, self.catalog)
         self._gaps: frozenset[str] = frozenset()
@@ -137,6 +138,8 @@ class LibrarySupply:
         Who waits for any of them may do so in vain by now. Of what is in drives we know more than the rows say.
         """
         touched, in_drives = dict.fromkeys((*changed, *moved)), self._drive_offers.in_drives
+        if touched:
+            self._attempts.forget()
         alone = dict.fromkeys(medium for _, medium in self.suspicions.evidence.barred())
         self._shelf.update(self.catalog.rows, touched, in_drives, alone)
         queue.sort_by(self._shelf.classes, touched)
@@ -159,7 +162,7 @@ class LibrarySupply:
         self._tell_gaps(map(drive_model, self.drives))
 
     def touch(self, device: DeviceTask) -> None:
-        self._drive_offers.touch(device.id)
+        self._touch(device.id)
 
     def look_anew(self) -> None:
         self._news += 1
@@ -180,7 +183,10 @@ class LibrarySupply:
         known.renew(self.drives, queue.most_drives + len(barred))
         known.known.shared = settings.dispatch == "none"
         if not known.known.shared:
-            share_out(known.offers, queue, settings, self._in_favour)
+            kinds = tuple(queue.count(kind) for kind in KINDS)
+            staying = tuple(offer.device for offer in known.offers if offer.stays)
+            self._attempts.look((kinds, staying, tuple(self._located), frozenset(barred), self._news))
+            share_out(known.offers, queue, settings, self._attempts)
         self._take_in(self.catalog.take_changed(), known.take_moved(), queue)
         self._found_since = {}
         stock = Stock(
@@ -222,22 +228,11 @@ class LibrarySupply:
             if drive.state.idle and drive.state.free_slots(now) > 0:
                 drive.exchange(medium, failed)
                 self._drive_offers.touch(name)
-        self._favour(made.out_of_turn)
-
-    def _favour(self, waiting: Iterable[RequestKind]) -> None:
-        """If all wait for more drives than are there for their kinds, and nothing goes on, one kind gets them all.
-
-        One after the other, for a kind may be limited by the settings; then it waits for those to change.
-        """
-        favoured = None
-        if all(drive.state.idle for drive in self.drives):
-            favoured = next((kind for kind in waiting if kind not in self._favoured), None)
-        else:
-            self._favoured.clear()
-        if favoured is not None:
-            self._favoured.add(favoured)
-        if favoured is not self._in_favour:
-            self._in_favour = favoured
+        if made.latest > self._latest:
+            self._latest = made.latest
+            self._attempts.forget()
+        at_rest = all(drive.state.idle for drive in self.drives)
+        if self._attempts.go_on(made.out_of_turn, made.stock.drives, at_rest=at_rest):
             self._around.context.changed()
 
     def dedicated(self, device: ResourceId) -> frozenset[RequestKind]:
@@ -269,12 +264,16 @@ class LibrarySupply:
 
     # What drives tell.
 
-    def _drive_changed(self, drive: ResourceId) -> None:
+    def _touch(self, drive: ResourceId) -> None:
         self._drive_offers.touch(drive)
+        self._attempts.forget()
+
+    def _drive_changed(self, drive: ResourceId) -> None:
+        self._touch(drive)
         self._around.context.changed()
 
     def _put_back(self, drive: ResourceId, medium: Medium, error: LrsError | None) -> None:
-        self._drive_offers.touch(drive)
+        self._touch(drive)
         self.catalog.put_back(medium, error)
         self._around.context.changed()
 

@@ -27,7 +27,8 @@ class DriveOffer:
     keeps their medium from being used for good, where that is known. `idle` means that nothing is granted, planned or
     being formatted, `slots` how many grants may be added to `medium` now, `load` how many there are, and `kinds` which
     may be added; both, unless they do not mix. `pending` counts releases that wait for a sync, `used` is when the
-    drive was last used. A `located` medium is kept for readers, one that `stays` cannot be taken out for now.
+    drive was last used. A `located` medium is kept for readers, one that `stays` cannot be taken out for now. A
+    `written` one is not empty any more, or will not be: the DSS learns that when it is synced.
     `dedicated` are the kinds of requests that the drive is there for; drives are exchanged within one `technology`.
     """
 
@@ -48,6 +49,7 @@ class DriveOffer:
     formatting: bool = False
     located: bool = False
     stays: bool = False
+    written: bool = False
     dedicated: frozenset[RequestKind] = ALL_KINDS
     refusal: LrsError | None = None
     technology: str | None = None
@@ -87,6 +89,7 @@ class DriveOffer:
     def take(self, kind: RequestKind, reserve: int) -> None:
         """Give one slot, and `reserve` bytes, to a request of `kind`."""
         self.untouched = False
+        self.written = self.written or kind is RequestKind.WRITE
         self.formatting = kind is RequestKind.FORMAT
         self.slots = 0 if self.formatting else self.slots - 1
         self.load += 1
@@ -107,7 +110,7 @@ class DriveOffer:
         self.untouched = False
         self.medium = medium
         self.volume = VolumeOffer(room_of(medium), room_of(medium))
-        self.mounted = self.loaded = False
+        self.mounted = self.loaded = self.written = False
 
 
 @dataclass(slots=True, eq=False)

@@ -17,11 +17,18 @@ from lrs_trio.devices.volume import Volume
 from lrs_trio.errors import HostError, LibraryUnreachableError, LrsError, describe
 from lrs_trio.model import Family, Medium, RequestKind, ResourceId
 from lrs_trio.scheduling.compatibility import technology
-from lrs_trio.scheduling.dispatch import dedicate
+from lrs_trio.scheduling.dispatch import Attempts, dedicate
 from lrs_trio.scheduling.library_offers import DriveOffer, DriveTake, Stock, all_at_once
-from lrs_trio.scheduling.library_placement import format_refusal, place_format, place_read, read_refusal
+from lrs_trio.scheduling.library_placement import (
+    drives_for_format,
+    drives_for_read,
+    format_refusal,
+    place_format,
+    place_read,
+    read_refusal,
+)
 from lrs_trio.scheduling.library_turns import turns
-from lrs_trio.scheduling.library_write import place_write, write_refusal, writers_full
+from lrs_trio.scheduling.library_write import drives_for_write, place_write, write_refusal, writers_full
 from lrs_trio.scheduling.piles import class_of
 from lrs_trio.scheduling.placement import Never, Outcome, Placed, VolumeOffer, Waits, is_readable
 from lrs_trio.scheduling.queue import Demand, Line, RequestQueue
@@ -63,8 +70,13 @@ class LibraryPass:
     suspects: Iterable[tuple[ResourceId, ResourceId, str]]
     found: Container[ResourceId] = ()
     """The media that drives have found inside meanwhile: they are not on the shelf any more."""
-    out_of_turn: dict[RequestKind, None] = field(default_factory=dict)
-    """The kinds of requests that wait for more drives than are there for them, in the order of the queue."""
+    out_of_turn: dict[RequestKind, tuple[ResourceId, ...]] = field(default_factory=dict)
+    """The kinds of requests that wait for more drives than are there for them, or for others; as in the queue.
+
+    With each go the drives that would do for the first request that needs no more than its kind has.
+    """
+    latest: int = 0
+    """The latest arrival that has been decided."""
     exchanges: dict[ResourceId, PlannedExchange] = field(default_factory=dict)
     """By drive: what is to be done there before anybody is promised it."""
     _line: Line | None = None
@@ -195,8 +207,9 @@ class LibraryPass:
 
     def decide(self, request: PlaceableRequest) -> Outcome:
         outcome = self._place(request)
-        if isinstance(outcome, Waits) and not outcome.in_turn:
-            self.out_of_turn.setdefault(request.kind)
+        self.latest = max(self.latest, request.serial)
+        if isinstance(outcome, Waits) and not outcome.in_turn and not self.stock.shared:
+            self.out_of_turn[request.kind] = self.out_of_turn.get(request.kind) or self._suited(request)
         if isinstance(outcome, Placed):
             stale = [take for take in outcome.takes if isinstance(take, DriveTake) and self._is_stale(take)]
             if stale:
@@ -234,6 +247,16 @@ class LibraryPass:
         self.stock.absent = request.absent
         outcome = place_read(body, self.stock) if isinstance(body, ReadAllocation) else place_format(body, self.stock)
         return self._explained(outcome, request) if isinstance(outcome, Never) else outcome
+
+    def _suited(self, request: PlaceableRequest) -> tuple[ResourceId, ...]:
+        """The drives that would do for `request`, if its kind had them instead of others."""
+        body = request.body
+        if isinstance(body, WriteAllocation):
+            first_fit = self.settings.policy == "first_fit"
+            return drives_for_write(body, self.stock, excluded=self._excluded(request, body), first_fit=first_fit)
+        if isinstance(body, ReadAllocation):
+            return drives_for_read(body, self.stock)
+        return drives_for_format(body, self.stock)
 
     def _refusal_of(self, body: WriteAllocation, excluded: frozenset[ResourceId]) -> Never | None:
         return write_refusal(body, self.stock, excluded=excluded, first_fit=self.settings.policy == "first_fit")
@@ -298,6 +321,7 @@ def drive_offer(
         formatting=state.formatting is not None,
         located=medium is not None and medium.id in around.recheck.located,
         stays=now < drive.busy_until,
+        written=state.writes or (present and state.unrecorded),
         # These are to be looked at in every pass: it stays for a time only, or does not tell yet what is in it.
         untouched=now >= drive.busy_until and state.status not in _UNSETTLED,
         dedicated=dedicated,
@@ -305,16 +329,15 @@ def drive_offer(
     )
 
 
-def share_out(
-    offers: list[DriveOffer], queue: RequestQueue, settings: TapeSettings, in_favour: RequestKind | None
-) -> None:
-    """Decide anew which drives are there for which kinds of requests; while one is `in_favour` only that one counts."""
+def share_out(offers: list[DriveOffer], queue: RequestQueue, settings: TapeSettings, attempts: Attempts) -> None:
+    """Decide anew which drives are there for which kinds of requests; while one is in favour only that one counts."""
+    in_favour = attempts.in_favour
     reads, writes, formats = (
         queue.count(kind) if in_favour in (None, kind) else 0
         for kind in (RequestKind.READ, RequestKind.WRITE, RequestKind.FORMAT)
     )
     queued = reads, writes, formats
-    dedication = dedicate(offers, queued, settings.fair_share)
+    dedication = dedicate(offers, queued, settings.fair_share, attempts.suited)
     for offer in offers:
         offer.dedicated = dedication[offer.device]
 

@@ -81,6 +81,17 @@ def format_refusal(request: Format, stock: Stock) -> LrsError | None:
     return busy_error(error)
 
 
+def drives_for_read(request: ReadAllocation, stock: Stock) -> tuple[ResourceId, ...]:
+    """As `Ways.suited`."""
+    return Ways(stock, RequestKind.READ).suited([_usable(request, stock)[0]] * request.n_required)
+
+
+def drives_for_format(request: Format, stock: Stock) -> tuple[ResourceId, ...]:
+    """As `Ways.suited`."""
+    medium = stock.known(request.medium)
+    return () if medium is None else Ways(stock, RequestKind.FORMAT).suited([[medium]])
+
+
 def _readable(request: ReadAllocation, stock: Stock) -> tuple[LrsError | None, list[Medium]]:
     """Why a read can never be served, if so, and the media that it could be served with, in the client's order."""
     usable, error = _usable(request, stock)

@@ -46,6 +46,14 @@ def write_refusal(
     return prospects if isinstance(prospects, Never) else None
 
 
+def drives_for_write(
+    request: WriteAllocation, stock: Stock, *, excluded: frozenset[ResourceId], first_fit: bool
+) -> tuple[ResourceId, ...]:
+    """As `Ways.suited`; as for `place_write`."""
+    ways = Ways(stock, RequestKind.WRITE, excluded=excluded)
+    return _Write(request, stock, ways, excluded, first_fit, None).suited()
+
+
 def writers_full(client: object, grouping: str, writers: Mapping[str, Collection[object]], limit: int) -> bool:
     """Whether `client` has to wait because `limit` others write `grouping` already; 0 is no limit.
 
@@ -82,7 +90,7 @@ class _Write:
 
     def place(self) -> Outcome:
         slots = self._have(self._whole)
-        found = assign(slots, self._ways)
+        found = self._find(slots)
         if None not in found:
             return self._placed(found)
         whole = self.prospects()
@@ -91,7 +99,7 @@ class _Write:
         if whole:
             return self._waits(slots, self._whole, found)
         slots = self._have(self._parts)
-        found = assign(slots, self._ways)
+        found = self._find(slots)
         return self._waits(slots, self._parts, found) if None in found else self._placed(found)
 
     def prospects(self) -> Never | bool:
@@ -109,6 +117,28 @@ class _Write:
         if self._request.no_split or not self._possible(self._parts):
             return Never(LrsError(errno.ENOSPC, "no usable medium has room for all of this write"))
         return False
+
+    def suited(self) -> tuple[ResourceId, ...]:
+        """The drives for all parts, if those that are there for writes were exchanged for others."""
+        fits = self._whole if self._possible(self._whole) else self._parts
+        return self._ways.suited(self._all(fits))
+
+    def _find(self, slots: Sequence[Sequence[Medium]]) -> Found:
+        """The best for each part.
+
+        Where some of it is mounted and the rest has to be brought, what needs not be brought comes first: or what is
+        brought could take the place of what is chosen once it is there, and the other way round, for ever.
+        """
+        found = assign(slots, self._ways)
+        steps = {self._stock.steps(pair[0].id) for pair in found if pair is not None}
+        if None in found or 0 not in steps or steps == {0}:
+            return found
+        for farthest in (0, FROM_SHELF - 1):
+            near = [[medium for medium in media if self._stock.steps(medium.id) <= farthest] for media in slots]
+            at_hand = assign(near, self._ways)
+            if None not in at_hand:
+                return at_hand
+        return found
 
     def _placed(self, found: Found) -> Placed:
         pairs = zip(self._request.media, found, strict=True)
@@ -155,7 +185,7 @@ class _Write:
         here = [
             drive.medium
             for drive in self._stock.opened
-            if drive.medium is not None and drive.volume.available >= fit.least and wish.allows(drive.medium)
+            if drive.medium is not None and drive.volume.available >= fit.least and _allows(wish, drive, drive.medium)
         ]
         return here + self._shelved(wish, fit)
 
@@ -259,7 +289,7 @@ class _Write:
         here = [
             drive.medium
             for drive in self._stock.drives
-            if drive.medium is not None and drive.volume.free >= fit.least and wish.allows(drive.medium)
+            if drive.medium is not None and drive.volume.free >= fit.least and _allows(wish, drive, drive.medium)
         ]
         leaving = [m for m in self._stock.evicted.values() if room_of(m) >= fit.least and wish.allows(m)]
         return here + leaving + self._shelved(wish, fit)
@@ -268,3 +298,8 @@ class _Write:
         """As much of the largest of `parts` that could go there as there is room for."""
         sizes = [self._request.media[part].size for part in parts if self._wishes[part].allows(medium)]
         return min(max(sizes, default=0), max(self._room(medium), 0))
+
+
+def _allows(wish: Wish, drive: DriveOffer, medium: Medium) -> bool:
+    """Whether `medium`, which is in `drive`, is as wished, also with what the DSS does not know of yet."""
+    return wish.allows(medium) and not (wish.empty and drive.written)

@@ -50,6 +50,7 @@ def renew(offer: Offer, device: DeviceTask, located: Collection[ResourceId], now
     offer.kinds = _BOTH_KINDS if offer.mixes else frozenset(kind for kind in _BOTH_KINDS if state.accepts(kind))
     offer.formatting = state.formatting is not None
     offer.located = offer.medium.id in located
+    offer.written = state.writes or state.unrecorded
     offer.refusal = state.withheld
 
 

@@ -44,7 +44,8 @@ class Offer:
 
     `slots` is how many grants may be added now, `load` how many there are. `kinds` says which kinds may be
     added; both, unless kinds do not mix. `located` keeps writes away for now, because a client has been told
-    that this medium is here to be read. `refusal` says why a device does not serve, where that is known. `place` is its
+    that this medium is here to be read. A `written` medium is not empty any more, or will not be: the DSS learns that
+    when it is synced. `refusal` says why a device does not serve, where that is known. `place` is its
     place among the offers of a family: the first one goes first where nothing else decides.
     """
 
@@ -61,11 +62,17 @@ class Offer:
     located: bool = False
     refusal: LrsError | None = None
     place: int = 0
+    written: bool = False
 
     def open_to(self, kind: RequestKind) -> bool:
         return self.slots > 0 and kind in self.kinds and not (self.located and kind is RequestKind.WRITE)
 
+    def takes_write(self, *, empty: bool) -> bool:
+        """Whether a write may have the medium now, also one that wants it `empty`."""
+        return self.open_to(RequestKind.WRITE) and not (empty and self.written)
+
     def take(self, kind: RequestKind, reserve: int) -> None:
+        self.written = self.written or kind is RequestKind.WRITE
         self.slots -= 1
         self.load += 1
         self.idle = False
@@ -222,7 +229,10 @@ class Prospects:
 
     def choose(self, wanted: Sequence[WriteMedium], *, first_fit: bool) -> Placed | Waits:
         """The best there is now, or what is kept until there is more."""
-        open_now = [[offer for offer in candidates if offer.open_to(RequestKind.WRITE)] for candidates in self.served]
+        open_now = [
+            [offer for offer in candidates if offer.takes_write(empty=medium.empty_medium)]
+            for candidates, medium in zip(self.served, wanted, strict=True)
+        ]
         takes = _assign(open_now, wanted, _Fit(_available, whole=self.whole, first=first_fit))
         chosen = tuple(take for take in takes if take is not None)
         if len(chosen) == len(wanted):
@@ -273,11 +283,11 @@ def _wait_with(
     volumes = {id(take.offer.volume) for take in chosen}
     space: list[SpaceClaim] = []
     for slot in missing:
-        size = wanted[slot].size
+        size, empty = wanted[slot].size, wanted[slot].empty_medium
         for offer in served[slot]:
             useful = offer.volume.free >= size if whole else offer.volume.free > 0
             # What is kept for readers is claimed by no writer: newcomers may read there.
-            if offer.device in claims or not useful or offer.located:
+            if offer.device in claims or not useful or offer.located or (empty and offer.written):
                 continue
             if offer.slots > 0:
                 claims[offer.device] = OfferTake(offer)

@@ -81,14 +81,14 @@ def family_status(family: FamilyScheduler) -> dict[str, object]:
         "devices": (
             _device_status(device, trio.current_time(), oldest)
             | {"dedicated_to": _letters(family.supply.dedicated(device.id))}
-            for device in tuple(family.devices.values())
+            for device in family.held
         ),
     }
 
 
 def _grants_until(family: FamilyScheduler) -> tuple[float, int]:
     """When the last of the grants that are named began, in trio's time, and how many are not named."""
-    times = [grant.since for device in family.devices.values() for grant in device.state.grants]
+    times = [grant.since for device in family.held for grant in device.state.grants]
     if len(times) <= MOST_GRANTS:
         return inf, 0
     until = max(nsmallest(MOST_GRANTS, times))

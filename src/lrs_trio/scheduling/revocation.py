@@ -59,7 +59,7 @@ def revoke(families: Iterable[FamilyScheduler], wanted: Revoke, by: Client, even
 
 def _find(families: Iterable[FamilyScheduler], wanted: Revoke) -> Iterator[tuple[Client, Grant]]:
     for family in families:
-        for device in family.devices.values():
+        for device in family.held:
             for grant in device.state.grants:
                 client = grant.holder.client
                 if isinstance(client, Client) and _is_wanted(grant, client, wanted):

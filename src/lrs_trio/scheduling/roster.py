@@ -44,6 +44,7 @@ class Roster:
         changed: Callable[[], None],
     ) -> None:
         self.devices = devices
+        self._gone: list[DeviceTask] = []
         self._family = family
         self._supply = supply
         self._context = context
@@ -52,6 +53,11 @@ class Roster:
         self._stopping = False
         # Of the devices that are being added; each stays as long as somebody has it or waits for it.
         self._adding: WeakValueDictionary[ResourceId, trio.Lock] = WeakValueDictionary()
+
+    @property
+    def held(self) -> list[DeviceTask]:
+        """The devices, and behind them those that have failed and gone while clients still hold grants on them."""
+        return [*self.devices.values(), *(device for device in self._gone if device.state.grants)]
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start every unlocked device of this host; those that hang are not waited for and join when they are ready."""
@@ -180,6 +186,7 @@ class Roster:
         await device.ended.wait()
         if self.devices.get(device.id) is device:
             del self.devices[device.id]
+            self._gone = [gone for gone in (*self._gone, device) if gone.state.grants]
             # Whoever remembers the device is not to keep its volume: a next one there measures anew.
             device.state.volume = Volume()
         self._supply.touch(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
@@ -69,6 +70,18 @@ class Ways:
         If not, that is so until drives are shared out anew: who keeps things until then may keep it from happening.
         """
         return None not in assign(slots, self._own)
+
+    def suited(self, slots: Sequence[Sequence[Medium]]) -> tuple[ResourceId, ...]:
+        """The drives that could serve all `slots` at once, if this kind of requests had them instead of others.
+
+        None if it has fewer drives of a technology than are needed: then other ones would not help.
+        """
+        has = Counter(drive.technology for drive in self._stock.drives if drive.serving and not self.is_foreign(drive))
+        if has.total() < len(slots):
+            return ()
+        found = [drive for _, drive in filter(None, assign(slots, self._own_first))]
+        needed = Counter(drive.technology for drive in found)
+        return tuple(drive.device for drive in found) if len(found) == len(slots) and needed <= has else ()
 
     def waits(
         self,
@@ -156,13 +169,22 @@ class Ways:
             return self._stock.ever(medium)
         home = self._stock.home(medium.id)
         own = [d for d in self._stock.ever(medium) if not self.is_foreign(d) and d.device not in self._excluded]
-        if home is None or not self.is_foreign(home):
+        if home is None or not self.is_foreign(home) or not self._may_serve(home, medium):
             return own
         return own + ([drive for drive in self._stock.drives if self._pairs(drive, home)] if home.dedicated else [home])
 
+    def _own_first(self, medium: Medium) -> list[DriveOffer]:
+        """All drives in which `medium` could be used, or that could be given for it; of others the idle ones first."""
+        others = [drive for drive in self._stock.ever(medium) if drive.device not in self._excluded]
+        return list(dict.fromkeys((*self._own(medium), *sorted(others, key=lambda drive: not drive.idle))))
+
+    def _may_serve(self, home: DriveOffer, medium: Medium) -> bool:
+        """Whether `medium` could be used where it is, once `home` is at rest."""
+        return home.serving and home.device not in self._excluded and self._stock.fits(medium, home)
+
     def _pairs(self, drive: DriveOffer, home: DriveOffer) -> bool:
         """Whether `drive` may be given for `home`."""
-        ours = self._kind in drive.dedicated and drive.device not in self._excluded
+        ours = drive.serving and self._kind in drive.dedicated and drive.device not in self._excluded
         return ours and drive.technology == home.technology
 
     def _partners(self, home: DriveOffer) -> list[DriveOffer]:

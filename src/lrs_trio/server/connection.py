@@ -129,11 +129,12 @@ class Connection:
     async def _read(self, nursery: trio.Nursery) -> None:
         decoder = FrameDecoder(self._settings.max_frame_bytes)
         while data := await self._receive(decoder.missing):
-            self._share.begin()
+            if self._is_read:
+                self._share.begin()
             self._received = decoder.feed(data)
             for payload in self._received:
                 self._held_back = payload
-                if not self._share.take(len(payload)):
+                if not self._may_go_on(payload):
                     self._send_answers()
                     await self._share.renew()
                 if self._outbox.full:
@@ -173,15 +174,21 @@ class Connection:
         """Handle what had been received when it was decided to read no more."""
         held_back = () if self._held_back is None else (self._held_back,)
         for payload in chain(held_back, self._received):
-            if not self._share.take(len(payload)):
+            if not self._may_go_on(payload):
                 self._send_answers()
                 await self._share.renew()
             self._handle(payload, nursery)
         self._send_answers()
 
-    def _handle(self, payload: bytes, nursery: trio.Nursery) -> None:
+    def _may_go_on(self, payload: bytes) -> bool:
+        return self._share.pass_over() if self._is_moot(payload) else self._share.take(len(payload))
+
+    def _is_moot(self, payload: bytes) -> bool:
         """Where the answers are not read, a release completes (decision 9), and nothing else is of use to anybody."""
-        if not self._is_read and not may_be_release(payload):
+        return not self._is_read and not may_be_release(payload)
+
+    def _handle(self, payload: bytes, nursery: trio.Nursery) -> None:
+        if self._is_moot(payload):
             return
         self._handling = True
         try:

@@ -17,6 +17,9 @@ TURN_FRAMES = 8
 TURN_S = 0.0005
 """Bounds of what is handled of one connection in a turn of the event loop: requests, and seconds."""
 
+PASSED_OVER = 256
+"""Requests that nobody needs any more, of which so many cost as much as one that is handled."""
+
 TURNS_BETWEEN = 3
 """Turns of the event loop between two that are longer: what a client waits for takes a dozen turns, which cost next to
 nothing where there is nothing to do in them."""
@@ -70,6 +73,7 @@ class Share:
         """How many of the turnstile's were ours."""
         self._are_few = False
         """Whether those that arrived last are counted there."""
+        self._passed_over = 0
         self._company = 0
         """How many of others there had been when we looked last; since `_looked` we have had nothing to do."""
         self._looked = -inf
@@ -93,6 +97,11 @@ class Share:
         if self._ends == inf:
             return self._frames >= 0 and size <= FREE_BYTES
         return self._frames >= 0 and trio.current_time() < self._ends
+
+    def pass_over(self) -> bool:
+        """Whether one more request, that nobody needs any more, may be passed over now."""
+        self._passed_over = (self._passed_over + 1) % PASSED_OVER
+        return self._passed_over != 0
 
     def end(self) -> None:
         """All that has arrived is handled."""
