@@ -20,7 +20,7 @@ from lrs_trio.scheduling.family import FamilyScheduler
 from lrs_trio.scheduling.offers import KeptOffers
 from lrs_trio.scheduling.revocation import revoke
 from lrs_trio.wire.messages import Failed, Notified, Revoke, WriteAllocation, WriteGranted, WriteMedium
-from tests.fakes.house import back, house_of
+from tests.fakes.house import FakeClient, House, back, house_of
 from tests.fakes.report import reported_devices
 from tests.fakes.site import Site, device_id, family_settings, medium_id
 
@@ -130,19 +130,26 @@ async def test_a_row_that_the_dss_refuses_costs_no_directory(autojump_clock: Moc
         assert not isinstance(await second.answer(2), Failed)
 
 
+async def held_where_it_fails(house: House, holder: FakeClient) -> str:
+    """`holder` gets 900 bytes of a directory, which fails then; its path."""
+    failing = house.connect()
+    holder.write(900)
+    (held,) = await holder.granted()
+    path = held.medium.name
+    failing.read(path)
+    await failing.granted()
+    house.site.disks[device_id(path)].fail("sync", errno.EIO)
+    failing.release(back(path, 1))
+    assert isinstance(await failing.answer(2), Failed)
+    return path
+
+
 async def test_what_is_given_back_on_a_directory_that_has_gone_is_there_for_others(autojump_clock: MockClock) -> None:
     site = Site()
     site.add(B, total=1000, shares=site.add(A, total=1000))
     async with house_of(site=site, settings=family_settings(max_health=1)) as house:
-        holder, admin, writer, failing = (house.connect() for _ in range(4))
-        holder.write(900)
-        (held,) = await holder.granted()
-        path = held.medium.name
-        failing.read(path)
-        await failing.granted()
-        site.disks[device_id(path)].fail("sync", errno.EIO)
-        failing.release(back(path, 1))
-        assert isinstance(await failing.answer(2), Failed)
+        holder, admin, writer = (house.connect() for _ in range(3))
+        path = await held_where_it_fails(house, holder)
         admin.notify(NotifyOperation.DEVICE_LOCK, path)
         assert isinstance(await admin.answer(1), Notified)
         writer.write(500)
@@ -160,15 +167,8 @@ async def test_what_is_held_on_a_directory_that_has_gone_is_seen_and_can_be_revo
     site = Site()
     site.add(B, total=1000, shares=site.add(A, total=1000))
     async with house_of(site=site, settings=family_settings(max_health=1)) as house:
-        holder, admin, writer, failing = (house.connect() for _ in range(4))
-        holder.write(900)
-        (held,) = await holder.granted()
-        path = held.medium.name
-        failing.read(path)
-        await failing.granted()
-        site.disks[device_id(path)].fail("sync", errno.EIO)
-        failing.release(back(path, 1))
-        assert isinstance(await failing.answer(2), Failed)
+        holder, admin, writer = (house.connect() for _ in range(3))
+        path = await held_where_it_fails(house, holder)
         await trio.sleep(1)
         if unlock:
             device, medium = device_id(path), medium_id(path)
