@@ -27,7 +27,7 @@ from lrs_trio.errors import DssUnavailableError, LrsError, describe
 from lrs_trio.events import EventKind, Events
 from lrs_trio.logs import configure_logging
 from lrs_trio.machine import Machine, ThisMachine
-from lrs_trio.model import Family, LockOwner
+from lrs_trio.model import Family, LockOwner, ResourceId
 from lrs_trio.observe.counting import ToSync, follow_events
 from lrs_trio.observe.recording import Recorder
 from lrs_trio.observe.stats import Stats
@@ -88,6 +88,8 @@ class Daemon:
         """Whether there is something to drain."""
         self._since = 0.0
         self._server: Server | None = None
+        self._named: dict[tuple[str, str], ResourceId] = {}
+        """Devices by their families and names, as the statistics know them."""
         self._dss: GroupCommit | None = None
 
     async def run(self) -> int:
@@ -365,11 +367,15 @@ class Daemon:
         }
 
     def _to_sync(self, family: str, device: str) -> ToSync:
-        for task in self.families[Family.from_label(family)].devices.values():
-            if task.id.name == device:
-                pending = task.state.to_sync
-                return ToSync(len(pending), pending.size, pending.extents)
-        return ToSync(0, 0, 0)
+        devices = self.families[Family.from_label(family)].devices
+        if self._named.get((family, device)) not in devices:
+            # For all at once: each is asked for, and a search for each would take the square of their number.
+            self._named |= {(family, known.name): known for known in devices}
+        named = self._named.get((family, device))
+        if named is None or named not in devices:
+            return ToSync(0, 0, 0)
+        pending = devices[named].state.to_sync
+        return ToSync(len(pending), pending.size, pending.extents)
 
 
 def _blockade(blockade: Blockade, now: float) -> Mapping[str, object]:

@@ -45,6 +45,8 @@ LEAST_REST_S: Final = 0.001
 ELEMENTS: Final = 16
 """How many elements of an array are a piece."""
 
+_PLAIN: Final = frozenset({str, int, float, bool, type(None), list, tuple})
+
 AS_ASCII: Final[Callable[[object], str]] = json.JSONEncoder().encode
 AS_IT_IS: Final[Callable[[object], str]] = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -159,4 +161,7 @@ def _array_pieces(elements: Iterator[object], encode: Callable[[object], str]) -
 
 
 def _is_lazy(value: object) -> bool:
+    # Most are plain, and what an abstract class says of them takes longer than to write them.
+    if type(value) in _PLAIN:
+        return False
     return isinstance(value, Iterator) or (isinstance(value, Mapping) and any(map(_is_lazy, value.values())))
