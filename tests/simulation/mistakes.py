@@ -60,6 +60,12 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "devices/device.py",
+        "            grant.holder.grant_ready(grant)\n        self.ring()",
+        "            pass\n        self.ring()",
+        "a sync ends, and the answers that it has held back are not told",
+    ),
+    Mutation(
+        "devices/device.py",
         "                grant.holder.grant_failed(grant, error)",
         "                self.ring()",
         "the device fails, and the requests that it was promised to are not told",
@@ -173,7 +179,13 @@ MUTATIONS: Final = (
         "",
         "the size of a release that was cancelled stays",
     ),
-    # Drives, directories, and their locks.
+    # Drives, directories, their locks and their room.
+    Mutation(
+        "devices/volume.py",
+        "        return max(self.free - self.reserved, 0)",
+        "        return self.free",
+        "the room of a volume is promised twice",
+    ),
     Mutation(
         "devices/adoption.py",
         "        await self._ownership.release(LockType.MEDIA, self._loaded().id)\n",
@@ -291,16 +303,22 @@ MUTATIONS: Final = (
         "who may do anything may do everything",
     ),
     Mutation(
-        "scheduling/attached_pass.py",
+        "scheduling/library_pass.py",
         "            outcome.take(request.kind)\n",
-        "",
+        "            pass\n",
         "two requests of one pass are promised the same",
     ),
     Mutation(
         "scheduling/attached_pass.py",
         "        outcome.keep()",
         "        pass",
-        "what a request waits for is given to those behind it",
+        "the directories that a request waits for are given to those behind it",
+    ),
+    Mutation(
+        "scheduling/library_pass.py",
+        "            outcome.keep()",
+        "            pass",
+        "the drives that a request waits for are given to those behind it",
     ),
     Mutation(
         "scheduling/family.py",
@@ -319,12 +337,6 @@ MUTATIONS: Final = (
         "        self.live.discard(request)\n",
         "",
         "requests that have ended are kept",
-    ),
-    Mutation(
-        "scheduling/placement.py",
-        "        self.idle = False\n        self.volume.available -= reserve\n        if not self.mixes",
-        "        self.idle = False\n        if not self.mixes",
-        "the room of a volume is promised twice in one pass",
     ),
     Mutation(
         "scheduling/placement.py",

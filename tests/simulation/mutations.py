@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +22,7 @@ import trio
 from lrs_trio.cli.output import print_table
 from lrs_trio.simulation.scenario import End, Interrupt
 from lrs_trio.simulation.suite.case import Case
-from lrs_trio.simulation.suite.cases import SMALL, crowds
+from lrs_trio.simulation.suite.cases import ENDS, SMALL, crowds
 from lrs_trio.simulation.suite.pool import Workers, run_cases
 from lrs_trio.simulation.suite.result import Result
 from tests.simulation.mistakes import MUTATIONS, Mutation
@@ -40,12 +39,14 @@ LEAST_FOUND: Final = 28 / 30
 LIMIT_S: Final = 120.0
 """How long one run may take, in real seconds. What goes round in circles without an end is found by that."""
 
-CROWDED: Final = 45
 SEEDS: Final = range(1, 21)
-"""So many crowded sites, and these seeds."""
+"""These, and all crowded sites."""
 
 STEPS: Final = range(60, 900, 120)
-"""At these the small site is cut short."""
+"""At these the small sites are cut short."""
+
+SIGNALLED: Final = range(60, 900, 12)
+"""At these they are told to drain: what goes on just then lasts for few steps."""
 
 SHOWN: Final = 110
 """Characters of what a run has found."""
@@ -66,9 +67,12 @@ def cases() -> Iterator[Case]:
     for small in SMALL:
         yield small
         for number, step in enumerate(STEPS):
-            yield replace(small, interrupt=Interrupt(step, (End.KILL, End.POWER, End.DRAIN)[number % 3]))
-    yield from islice(crowds(), CROWDED)
+            yield replace(small, interrupt=Interrupt(step, ENDS[number % len(ENDS)]))
+    yield from crowds()
     yield from map(Case, SEEDS)
+    for step in SIGNALLED:
+        for small in SMALL:
+            yield replace(small, interrupt=Interrupt(step, End.DRAIN))
 
 
 @contextmanager
@@ -79,6 +83,13 @@ def copied(base: Path) -> Iterator[Path]:
         for part in PARTS:
             shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         yield copy
+
+
+def judged(result: Result) -> Result:
+    """`result`, with what the suite holds against runs in which too little is asked for: here it was nothing."""
+    if result.problems or any(result.requests.values()):
+        return result
+    return replace(result, problems=("nobody could ask for anything",))
 
 
 def plant(mutation: Mutation, copy: Path) -> None:
@@ -99,6 +110,7 @@ async def look(copy: Path) -> Result | None:
     failures: list[Result] = []
 
     def tell(result: Result) -> bool:
+        result = judged(result)
         failures.extend([] if result.ok else [result])
         return result.ok
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from lrs_trio.simulation.suite.case import Case
+from lrs_trio.simulation.suite.result import Result
 from tests.simulation.mistakes import MUTATIONS, Mutation
-from tests.simulation.mutations import PACKAGE, ROOT, copied, plant
+from tests.simulation.mutations import PACKAGE, ROOT, cases, copied, judged, plant
 
 
 def test_there_are_enough_and_each_is_another_one() -> None:
@@ -35,3 +38,16 @@ def test_a_mistake_is_planted_in_a_copy(tmp_path: Path) -> None:
             plant(mutation, copy)
     assert (ROOT / PACKAGE / mutation.file).read_text() == original
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_run_that_looks_for_a_mistake_is_another_one() -> None:
+    looking = list(cases())
+    assert len(set(looking)) == len(looking)
+
+
+def test_a_run_in_which_nobody_could_ask_has_found_something() -> None:
+    served = Result(Case(1), (), 0.0, requests={"Ping": 1})
+    assert judged(served) is served
+    wrong = replace(served, problems=("two answers",), requests={})
+    assert judged(wrong) is wrong
+    assert judged(replace(served, requests={})).problems == ("nobody could ask for anything",)

@@ -12,7 +12,7 @@ import trio
 
 from lrs_trio.model import Family
 from lrs_trio.simulation.faults import FaultKind
-from lrs_trio.simulation.scenario import HOUR, End, Interrupt, Wishes
+from lrs_trio.simulation.scenario import HOUR, MIB, End, Interrupt, Wishes, scenario_for
 from lrs_trio.simulation.suite.case import Case
 from lrs_trio.simulation.suite.cases import (
     MINIMUM_FAULTS,
@@ -23,6 +23,7 @@ from lrs_trio.simulation.suite.cases import (
     SMALL,
     TWICE,
     Digests,
+    crowds,
     enumeration,
     part_of,
     shortcomings,
@@ -117,6 +118,15 @@ def test_the_suite_asks_for_enough_seeds() -> None:
     assert len(TWICE) >= 50
     assert set(TWICE) <= set(SEEDS)
     assert {case.small for case in SMALL} == {Family.DIR, Family.TAPE}
+
+
+def test_some_sites_have_weak_disks_little_room_or_one_client() -> None:
+    scenarios = [scenario_for(seed) for seed in SEEDS]
+    bad_days = [made.rates for made in scenarios if made.rates]
+    weak = [rates for rates in bad_days if rates[FaultKind.SYNC_ERROR] > rates[FaultKind.LABEL_MISMATCH]]
+    assert len(SEEDS) / 10 < len(weak) < len(SEEDS) / 2
+    assert any(made.directory_capacity <= MIB for made in scenarios)
+    assert 1 in {case.scenario.clients for case in crowds()}
 
 
 @pytest.mark.parametrize("end", [End.KILL, End.POWER])

@@ -183,6 +183,10 @@ _MODES = ("thresholds", "adaptive")
 NONE, BAD, TERRIBLE = 0.0, 1.0, 4.0
 """Factors of these rates."""
 
+OF_DISKS = frozenset({FaultKind.SYNC_ERROR, FaultKind.SYNC_HANG})
+WEAK = 10.0
+"""The factor of these where the disks are weak: others have released when a sync fails that lasts long."""
+
 
 def scenario_for(seed: int, wishes: Wishes = Wishes()) -> Scenario:
     """What `seed` stands for, with what the person wishes in place of what the seed decides."""
@@ -203,14 +207,14 @@ def scenario_for(seed: int, wishes: Wishes = Wishes()) -> Scenario:
         clients=_wished(wishes.clients, random.choice((1, 2, 4, 8, 16, 32, 64))),
         requests=requests,
         hours=hours,
-        directory_capacity=random.choice((8 * GIB, 64 * GIB, 1024 * GIB)),
+        directory_capacity=random.choice((MIB, 8 * GIB, 1024 * GIB)),
         tape_capacity=random.choice((20 * GIB, 100 * GIB, 1000 * GIB)),
         largest=random.choice((100 * MIB, GIB, 4 * GIB)),
         lives=_lives(random, hours) if wishes.lives else (),
         meddling=factor != NONE,
         hostile=factor != NONE,
-        rates={kind: min(rate * factor, 0.5) for kind, rate in SOME.items() if factor},
         settings=_settings(random, directories, drives),
+        rates=_rates(random, factor),
     )
 
 
@@ -232,6 +236,13 @@ def small_scenario(seed: int, *, tapes: bool) -> Scenario:
         hostile=False,
         settings=settings,
     )
+
+
+def _rates(random: Random, factor: float) -> dict[FaultKind, float]:
+    """How often what may go wrong does so on a day that is bad by `factor`; in some places the disks are worst."""
+    of_disks = random.choice((1, 1, 1, WEAK))
+    factors = {kind: factor * (of_disks if kind in OF_DISKS else 1) for kind in SOME}
+    return {kind: min(rate * factors[kind], 0.5) for kind, rate in SOME.items() if factor}
 
 
 def _wished(wish: T | None, otherwise: T) -> T:

@@ -19,8 +19,14 @@ CROWDS: Final = (
     Wishes(hours=0.01, drives=0, directories=1, clients=12, requests=200),
     Wishes(hours=0.03, drives=0, directories=3, clients=24, requests=300),
     Wishes(hours=1.0, drives=3, directories=0, clients=24, requests=250),
+    Wishes(hours=0.001, drives=0, directories=4, clients=24, requests=60),
+    Wishes(hours=0.001, drives=0, directories=1, clients=1, requests=200),
 )
-"""Sites that are too small for what is asked of them, so that all meet each other."""
+"""Sites that are too small for what is asked of them, so that all meet each other.
+
+The last but one fills its directories with few writes, and the last has a single client, which asks when the trouble
+is over: whoever sleeps through something there is woken by nobody else.
+"""
 
 CROWD_SEEDS: Final = range(1, 31)
 
