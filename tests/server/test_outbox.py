@@ -132,7 +132,7 @@ async def test_closing_lets_a_reader_that_waits_for_room_go() -> None:
         nursery.start_soon(channel.wait_room)
         await trio.testing.wait_all_tasks_blocked()
         channel.close()
-    assert channel.full
+    assert not channel.full
 
 
 @pytest.mark.note("9")

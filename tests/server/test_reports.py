@@ -78,14 +78,16 @@ class Desk:
     asked: int = 0
 
     def __post_init__(self) -> None:
-        kinds = {Stat: Report(self._stat, Statistics, RequestKind.STAT), Status: Report(self._make, StatusReport)}
+        kinds = {
+            Stat: Report(self._make, Statistics, self._check, RequestKind.STAT),
+            Status: Report(self._make, StatusReport, lambda body: None),
+        }
         self.reports = Reports(kinds)
         self.nursery.start_soon(self.reports.run)
 
-    def _stat(self, body: Stat) -> Iterator[str]:
+    def _check(self, body: Stat) -> None:
         if body.tags == "wrong":
             raise LrsError(errno.EINVAL, "no filter")
-        return self._make(body)
 
     def _make(self, body: Any) -> Iterator[str]:
         self.made.append(body)
@@ -93,11 +95,11 @@ class Desk:
             self.clock.jump(self.piece_s)
             yield f"{number} "
 
-    def ask(self, body: Stat | Status) -> RecordingOutbox:
+    def ask(self, body: Stat | Status, *, uid: int = 0) -> RecordingOutbox:
         outbox = RecordingOutbox()
         self.nursery.start_soon(outbox.serve)
         self.asked += 1
-        self.reports.ask(Client(self.asked, outbox, pid=1, uid=0), Request(self.asked, body))
+        self.reports.ask(Client(self.asked, outbox, pid=1, uid=uid), Request(self.asked, body))
         return outbox
 
 
@@ -169,18 +171,29 @@ async def test_one_that_asks_now_and_then_waits_for_nothing(autojump_clock: Mock
             await trio.sleep(1)
 
 
-@pytest.mark.parametrize(
-    ("pieces", "tags", "expected"),
-    [(1, "wrong", errno.EINVAL), (MAX_FRAME_BYTES // 6, "", errno.EMSGSIZE)],
-    ids=["refused", "too long"],
-)
-async def test_a_report_that_cannot_be_made_is_an_error_and_the_next_one_is_made(
-    autojump_clock: MockClock, pieces: int, tags: str, expected: int
-) -> None:
-    async with desk(autojump_clock, pieces=pieces) as reports:
-        assert (await answered(reports.ask(Stat(tags=tags))))[1].body == Failed(-expected, RequestKind.STAT)
+async def test_a_report_that_is_too_long_is_an_error_and_the_next_one_is_made(autojump_clock: MockClock) -> None:
+    async with desk(autojump_clock, pieces=MAX_FRAME_BYTES // 6) as reports:
+        assert (await answered(reports.ask(Stat())))[1].body == Failed(-errno.EMSGSIZE, RequestKind.STAT)
         reports.pieces = 1
         assert (await answered(reports.ask(Stat())))[1].body == Statistics("0 ")
+
+
+async def test_what_cannot_be_made_is_refused_at_once_and_not_kept(autojump_clock: MockClock) -> None:
+    async with desk(autojump_clock) as reports:
+        with pytest.raises(LrsError):
+            reports.ask(Stat(tags="wrong"))
+        assert reports.made == []
+
+
+async def test_users_take_turns_however_much_one_of_them_asks(autojump_clock: MockClock) -> None:
+    async with desk(autojump_clock, piece_s=0.01) as reports:
+        for number in range(1000):
+            reports.ask(Stat(ns=str(number)), uid=7)
+        same = reports.ask(Stat(ns="0"), uid=8)
+        await answered(reports.ask(Status()))
+        assert len(reports.made) <= 3
+        await answered(same)
+        assert reports.made.count(Stat(ns="0")) == 1
 
 
 # What an outbox does with promises.
@@ -214,6 +227,14 @@ async def test_no_more_is_taken_while_many_reports_are_promised() -> None:
         made.channel.keep(ANSWER)
         await wait_all_tasks_blocked()
         assert made.went_on
+
+
+def test_one_that_is_closed_has_room_for_everything() -> None:
+    channel = ResponseChannel(100, lambda: None)
+    for _ in range(MOST_PROMISED):
+        channel.promise()
+    channel.discard()
+    assert not channel.full
 
 
 @pytest.mark.parametrize("close", [False, True])

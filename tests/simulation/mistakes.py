@@ -365,8 +365,11 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "server/connection.py",
+        "                    self.client.leave()\n"
+        "                    await self._outbox.wait_kept()\n"
+        "                finally:\n"
         "                    self.client.leave()\n",
-        "",
+        "                    await self._outbox.wait_kept()\n                finally:\n",
         "a connection that ends leaves everything as it is",
     ),
     # The DSS.

@@ -73,6 +73,18 @@ LONGEST_FILTER = 8192
 """Characters of a filter: more than the path of a directory has."""
 
 
+def check_filters(ns: str | None, name: str | None, tags: str | None) -> None:
+    """See that metrics can be chosen by these, as `Stats.shown` does.
+
+    Raises:
+        LrsError: EINVAL, a part of `tags` is no pair, or a filter is longer than any metric is named.
+    """
+    for text in filter(None, (ns, name, tags)):
+        if len(text) > LONGEST_FILTER:
+            raise LrsError(errno.EINVAL, f"a filter has {len(text)} characters; {LONGEST_FILTER} are allowed")
+    _parse_tags((tags or "").casefold())
+
+
 class Stats:
     """All metrics of the daemon, in the order of their registration."""
 
@@ -121,9 +133,7 @@ class Stats:
         Raises:
             LrsError: EINVAL, a part of `tags` is no pair, or a filter is longer than any metric is named.
         """
-        for text in filter(None, (ns, name, tags)):
-            if len(text) > LONGEST_FILTER:
-                raise LrsError(errno.EINVAL, f"a filter has {len(text)} characters; {LONGEST_FILTER} are allowed")
+        check_filters(ns, name, tags)
         ns, name = (ns or "").casefold(), (name or "").casefold()
         wanted = _parse_tags((tags or "").casefold())
         # Those of a device may be taken out while others are shown.

@@ -98,8 +98,10 @@ class Connection:
             async with self._stream, trio.open_nursery() as self._tasks:
                 try:
                     await self._serve(self._tasks)
-                    await self._outbox.wait_kept()
                     await self._withdraw()
+                    # It holds nothing any more while it waits for the reports that it was promised.
+                    self.client.leave()
+                    await self._outbox.wait_kept()
                 finally:
                     self.client.leave()
                     self._outbox.close()

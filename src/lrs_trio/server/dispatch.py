@@ -15,7 +15,7 @@ import trio
 from lrs_trio.errors import LrsError, describe
 from lrs_trio.events import EventKind, Events
 from lrs_trio.model import Family, RequestKind, ResourceId, Right
-from lrs_trio.observe.stats import Stats
+from lrs_trio.observe.stats import Stats, check_filters
 from lrs_trio.scheduling.bookkeeper import Bookkeeper
 from lrs_trio.scheduling.client import Client
 from lrs_trio.scheduling.family import FamilyScheduler
@@ -91,9 +91,11 @@ class Dispatcher:
         }
         self.reports = Reports(
             {
-                Monitor: Report(self._monitor, Monitored, RequestKind.MONITOR),
-                Stat: Report(self._stat, Statistics),
-                Status: Report(lambda body: json_pieces(services.status(), AS_ASCII), StatusReport),
+                Monitor: Report(
+                    self._monitor, Monitored, lambda body: _nothing(self._family(body.family)), RequestKind.MONITOR
+                ),
+                Stat: Report(self._stat, Statistics, lambda body: check_filters(body.ns, body.name, body.tags)),
+                Status: Report(lambda body: json_pieces(services.status(), AS_ASCII), StatusReport, _nothing),
             }
         )
 
@@ -116,18 +118,29 @@ class Dispatcher:
         elif isinstance(body, _FOR_A_FAMILY):
             self._submit(client, request, body, nursery)
         elif type(body) in self.reports:
-            self.reports.ask(client, request)
+            self._report(client, request)
         elif isinstance(body, Revoke):
             self._answer_at_once(client, request, partial(self._revoke, client))
+
+    def _report(self, client: Client, request: Request) -> None:
+        try:
+            self.reports.ask(client, request)
+        except LrsError as error:
+            self._refuse(client, request, error)
+
+    def _refuse(self, client: Client, request: Request, error: LrsError) -> None:
+        log.info("request refused", client=str(client), error=describe(error))
+        failed = Failed(-(error.errno or errno.EINVAL), _KINDS[type(request.body)])
+        client.outbox.respond(Response(request.id, failed))
 
     def _answer_at_once(self, client: Client, request: Request, answer: Callable[..., ResponseBody]) -> None:
         try:
             body = answer(request.body)
             _check_size(body)
         except LrsError as error:
-            log.info("request refused", client=str(client), error=describe(error))
-            body = Failed(-(error.errno or errno.EINVAL), _KINDS[type(request.body)])
-        client.outbox.respond(Response(request.id, body))
+            self._refuse(client, request, error)
+        else:
+            client.outbox.respond(Response(request.id, body))
 
     def _submit(
         self,
@@ -239,6 +252,10 @@ _KINDS: dict[type, RequestKind] = {
     Status: RequestKind.WRITE,
     Revoke: RequestKind.WRITE,
 }
+
+
+def _nothing(_: object) -> None:
+    return None
 
 
 def _forbid(client: Client, request: Request, right: Right) -> None:

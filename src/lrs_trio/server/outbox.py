@@ -57,7 +57,9 @@ class ResponseChannel:
 
     @property
     def full(self) -> bool:
-        return len(self._unsent) >= self._capacity or self._reported > MOST_REPORTED or self._promised >= MOST_PROMISED
+        return not self._closed and (
+            len(self._unsent) >= self._capacity or self._reported > MOST_REPORTED or self._promised >= MOST_PROMISED
+        )
 
     def respond(self, response: Response) -> None:
         self._reported += len(report_text(response.body) or "")

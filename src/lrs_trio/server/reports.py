@@ -57,6 +57,8 @@ class Report:
 
     pieces: Callable[[Any], Iterator[str]]
     answer: Callable[[str], ResponseBody]
+    check: Callable[[Any], None]
+    """Raises `LrsError` if no such report can be made: who asks is told at once, and what was asked is not kept."""
     kind: RequestKind = RequestKind.WRITE
     """What an error says it is of. Phobos tells none for most of these, it leaves 0."""
 
@@ -66,8 +68,9 @@ class Reports:
 
     def __init__(self, reports: Mapping[type, Report]) -> None:
         self._reports = reports
-        # Bounded by the promises that an outbox takes.
-        self._asked: dict[RequestBody, list[tuple[Client, int]]] = {}
+        # Bounded by the promises that an outbox takes. By users, who take turns: one with a thousand questions of its
+        # own does not keep others from asking what it is about.
+        self._asked: dict[int, dict[RequestBody, list[tuple[Client, int]]]] = {}
         self._rung = trio.Event()
         self._owed = 0.0
         """Seconds that are to be left to others."""
@@ -76,9 +79,15 @@ class Reports:
         return kind in self._reports
 
     def ask(self, client: Client, request: Request) -> None:
-        """Have `request` answered with a report that is begun after this."""
+        """Have `request` answered with a report that is begun after this.
+
+        Raises:
+            LrsError: it is not one that can be made.
+        """
+        body = request.body
+        self._reports[type(body)].check(body)
         client.outbox.promise()
-        self._asked.setdefault(request.body, []).append((client, request.id))
+        self._asked.setdefault(client.uid, {}).setdefault(body, []).append((client, request.id))
         self._rung.set()
 
     async def run(self) -> None:
@@ -87,13 +96,22 @@ class Reports:
             if not self._asked:
                 self._rung = trio.Event()
                 await self._rung.wait()
-            body = next(iter(self._asked))
-            askers = self._asked.pop(body)
+            await trio.lowlevel.checkpoint()
+            body, askers = self._next()
             answer, size = await self._make(body, askers[0][0])
             for client, request_id in askers:
                 client.outbox.keep(Response(request_id, answer))
                 self._owed += size * SENDING_S
                 await self._rest()
+
+    def _next(self) -> tuple[RequestBody, list[tuple[Client, int]]]:
+        """What the user whose turn it is has asked for first, and all who have asked for the same."""
+        user = next(iter(self._asked))
+        body = next(iter(self._asked[user]))
+        self._asked[user] = self._asked.pop(user)
+        askers = [asker for asked in self._asked.values() for asker in asked.pop(body, ())]
+        self._asked = {user: asked for user, asked in self._asked.items() if asked}
+        return body, askers
 
     async def _make(self, body: RequestBody, client: Client) -> tuple[ResponseBody, int]:
         """The answer to `body`, which `client` asks for, and about how long it is, in bytes."""
