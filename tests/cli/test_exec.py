@@ -5,6 +5,8 @@ import os
 import pty
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -272,55 +274,51 @@ def test_a_drain_waits_for_it(site: DemoSite, daemon: DemoDaemon) -> None:
     assert daemon.wait() == 0
 
 
-def test_on_a_terminal_it_says_what_it_waits_for(site: DemoSite) -> None:
+@contextmanager
+def waiting_on_a_terminal(
+    site: DemoSite, *more: str
+) -> Iterator[tuple[subprocess.Popen[str], int, subprocess.Popen[bytes]]]:
+    """One that holds all directories, the terminal of one that waits for them, and that one itself."""
     site.config.write_text(site.config.read_text() + "\n[families.dir]\nmax_concurrent_io = 1\n")
     daemon = DemoDaemon(site)
     add_directories(site)
     master, slave = pty.openpty()
+    words = command_line(site, "exec", "--write", "1", *more, "--", "true")
     try:
         with (
             started(site, "--write", "1", "--copies", "2", "--", "sh", "-c", "echo ready; cat") as holder,
-            subprocess.Popen(
-                command_line(site, "exec", "--write", "1", "--", "true"), stderr=slave, env=ENVIRONMENT
-            ) as waiting,
+            subprocess.Popen(words, stderr=slave, env=ENVIRONMENT) as waiting,
         ):
-            said = os.read(master, 4096).decode()
-            assert "waiting: " in said
-            assert f"busy, 1 of 1 I/Os by pid {holder.pid}" in said
-            holder.communicate("")
-            assert waiting.wait(TIMEOUT_S) == 0
+            yield holder, master, waiting
     finally:
         os.close(master)
         os.close(slave)
         daemon.end()
+
+
+def test_on_a_terminal_it_says_what_it_waits_for(site: DemoSite) -> None:
+    with waiting_on_a_terminal(site) as (holder, terminal, waiting):
+        said = os.read(terminal, 4096).decode()
+        assert "waiting: " in said
+        assert f"busy, 1 of 1 I/Os by pid {holder.pid}" in said
+        holder.communicate("")
+        assert waiting.wait(TIMEOUT_S) == 0
 
 
 def test_it_keeps_its_place_while_the_settings_cannot_be_read(site: DemoSite) -> None:
-    site.config.write_text(site.config.read_text() + "\n[families.dir]\nmax_concurrent_io = 1\n")
-    daemon = DemoDaemon(site)
-    add_directories(site)
-    settings = site.config.read_text()
-    master, slave = pty.openpty()
-    try:
-        with (
-            started(site, "--write", "1", "--copies", "2", "--", "sh", "-c", "echo ready; cat") as holder,
-            subprocess.Popen(
-                command_line(site, "exec", "--write", "1", "--copies", "2", "--", "true"), stderr=slave, env=ENVIRONMENT
-            ) as waiting,
-            connect(site.socket) as client,
-        ):
-            assert f"by pid {holder.pid}" in os.read(master, 4096).decode()
-            site.config.write_text("server.socket = ")
-            client.revoke([str(site.directories[0])])
-            # It has looked again: that one directory is not held any more.
-            assert "waiting: " in os.read(master, 4096).decode()
-            site.config.write_text(settings)
-            holder.communicate("")
-            assert waiting.wait(TIMEOUT_S) == 0
-    finally:
-        os.close(master)
-        os.close(slave)
-        daemon.end()
+    with (
+        waiting_on_a_terminal(site, "--copies", "2") as (holder, terminal, waiting),
+        connect(site.socket) as client,
+    ):
+        settings = site.config.read_text()
+        assert f"by pid {holder.pid}" in os.read(terminal, 4096).decode()
+        site.config.write_text("server.socket = ")
+        client.revoke([str(site.directories[0])])
+        # It has looked again: that one directory is not held any more.
+        assert "waiting: " in os.read(terminal, 4096).decode()
+        site.config.write_text(settings)
+        holder.communicate("")
+        assert waiting.wait(TIMEOUT_S) == 0
 
 
 def test_only_regular_files_are_measured(tmp_path: Path) -> None:

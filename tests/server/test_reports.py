@@ -19,7 +19,8 @@ from lrs_trio.errors import LrsError
 from lrs_trio.model import RequestKind
 from lrs_trio.scheduling.client import Client
 from lrs_trio.server.outbox import MOST_PROMISED, ResponseChannel
-from lrs_trio.server.reports import AS_ASCII, AS_IT_IS, ELEMENTS, REST, SENDING_S, TURN_S, Report, Reports, json_pieces
+from lrs_trio.server.reports import AS_ASCII, AS_IT_IS, ELEMENTS, SENDING_S, Report, Reports, json_pieces
+from lrs_trio.server.turnstile import PAUSE, TURN_S
 from lrs_trio.wire.framing import MAX_FRAME_BYTES
 from lrs_trio.wire.messages import Failed, Request, Response, Stat, Statistics, Status, StatusReport, report_text
 from tests.fakes.outbox import RecordingOutbox
@@ -152,7 +153,7 @@ async def test_reports_take_a_share_of_the_time_however_many_ask(autojump_clock:
         outboxes = [reports.ask(Stat(ns=str(number))) for number in range(20)]
         last = max([(await answered(outbox))[0] for outbox in outboxes])
         each = 5 * 0.01
-        assert last - begun >= 20 * each + 19 * each * REST
+        assert last - begun >= 20 * each + 19 * each * PAUSE
 
 
 async def test_what_is_sent_is_paced_too(autojump_clock: MockClock) -> None:

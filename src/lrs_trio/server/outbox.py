@@ -94,7 +94,7 @@ class ResponseChannel:
 
     async def wait_room(self) -> None:
         """Return once the channel is not full any more, or nothing will ever be sent."""
-        while self.full and not self._closed:
+        while self.full:
             self._drained, self._awaited = trio.Event(), True
             await self._drained.wait()
         self._awaited = False

@@ -19,6 +19,7 @@ import trio
 from lrs_trio.errors import LrsError, describe
 from lrs_trio.model import RequestKind
 from lrs_trio.scheduling.client import Client
+from lrs_trio.server.turnstile import PAUSE, TURN_S, TURNS_BETWEEN
 from lrs_trio.wire.framing import MAX_FRAME_BYTES
 from lrs_trio.wire.messages import Failed, Request, RequestBody, Response, ResponseBody
 
@@ -26,15 +27,6 @@ log = structlog.get_logger()
 
 LONGEST_REPORT: Final = MAX_FRAME_BYTES - 1024
 """Bytes of a report that fit into a frame with everything around them."""
-
-TURN_S: Final = 0.0005
-"""For how long a report is made in one turn of the event loop, in seconds."""
-
-TURNS_BETWEEN: Final = 3
-"""Turns of the event loop that are left to others between two of those."""
-
-REST: Final = 2.0
-"""For how many times as long as a report took nothing is made after it."""
 
 SENDING_S: Final = 2e-8
 """What is left to others for each byte that is sent, in seconds: a report may go to hundreds who have asked for it."""
@@ -135,11 +127,11 @@ class Reports:
                 raise LrsError(errno.EMSGSIZE, text)
             spent = trio.current_time() - begun
             if spent >= TURN_S:
-                self._owed += REST * spent
+                self._owed += PAUSE * spent
                 for _ in range(TURNS_BETWEEN):
                     await trio.lowlevel.checkpoint()
                 begun = trio.current_time()
-        self._owed += REST * (trio.current_time() - begun)
+        self._owed += PAUSE * (trio.current_time() - begun)
         return "".join(made)
 
     async def _rest(self) -> None:

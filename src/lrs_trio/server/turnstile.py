@@ -15,7 +15,8 @@ FREE_BYTES = 4096
 
 TURN_FRAMES = 8
 TURN_S = 0.0005
-"""Bounds of what is handled of one connection in a turn of the event loop: requests, and seconds."""
+"""Bounds of what is handled of one connection in a turn of the event loop: requests, and seconds. A report is made for
+as long in one turn."""
 
 PASSED_OVER = 256
 """Requests that nobody needs any more, of which so many cost as much as one that is handled."""
@@ -28,7 +29,7 @@ COMPANY_S = 0.1
 """A client that has asked for something so lately, in seconds, may be waiting for the answer."""
 
 PAUSE = 2.0
-"""For how many times as long as a share took up the loop it is left to those who may be waiting."""
+"""For how many times as long as a share, or a report, took up the loop it is left to those who may be waiting."""
 
 LONGEST_S = 0.05
 """The most that a share can have taken up, in seconds: if it seems to be longer, the whole process stood still."""
